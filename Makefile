@@ -1,0 +1,57 @@
+# `make test` is everything a change must pass; CI runs just that.
+# On a Debian machine it installs what is missing, and says so: see scripts/packages.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # two cores, and output that can be read
+.PHONY: help build test lint unit fuzz integration bench-drain packages tools FORCE
+
+FUZZTIME ?= 5s
+TOOLS := integration/bin
+# Network namespaces and port 53 need root; the Go toolchain does not.
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+
+help: ## show this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
+
+build: bin/nearside ## the server, as bin/nearside: static, no C library needed
+
+test: packages lint unit fuzz integration ## everything, in the order of how soon it fails
+
+lint: tools ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
+	go vet ./...
+	$(TOOLS)/staticcheck ./...
+
+unit: ## tests of every package, with the race detector
+	go test -race $$(go list ./... | grep -v /integration$$)
+
+fuzz: ## every fuzz target for FUZZTIME (5s)
+	scripts/fuzz $(FUZZTIME)
+
+integration: tools bin/nearside-race ## the binary against real etcd, NSD and unbound
+	go test -race -count=1 -timeout=15m -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside-race" ./integration
+
+bench-drain: tools bin/nearside ## from a put in etcd to the first answer without the region, and start-up
+	go test -run='^$$' -bench=Drain -benchtime=200x -exec "env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration
+	go test -run='^$$' -bench=Start -benchtime=10x -exec "env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration
+
+packages: ## install the Debian packages that the tests need and that are missing
+	@scripts/packages
+
+# The go command knows best what is out of date, so these always ask it.
+bin/nearside: FORCE
+	CGO_ENABLED=0 go build -trimpath -o $@ ./cmd/nearside
+
+bin/nearside-race: FORCE
+	go build -race -o $@ ./cmd/nearside
+
+# etcd cannot be had by `go install`, so the tools are a module of their own.
+tools: $(TOOLS)/etcd $(TOOLS)/etcdctl $(TOOLS)/staticcheck
+
+$(TOOLS)/etcd: PACKAGE = go.etcd.io/etcd/server/v3
+$(TOOLS)/etcdctl: PACKAGE = go.etcd.io/etcd/etcdctl/v3
+$(TOOLS)/staticcheck: PACKAGE = honnef.co/go/tools/cmd/staticcheck
+$(TOOLS)/%: integration/tools/go.mod integration/tools/go.sum
+	go -C integration/tools build -trimpath -o ../bin/$(@F) $(PACKAGE)

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+
+	"nearside/dnsserver"
+	"nearside/regions"
+	"nearside/zones"
+)
+
+// mailbox holds the newest value that nobody has taken yet. One goroutine puts.
+type mailbox[T any] chan T
+
+func newMailbox[T any]() mailbox[T] { return make(mailbox[T], 1) }
+
+// put leaves v and throws an older value away. It never waits.
+func (m mailbox[T]) put(v T) {
+	select {
+	case <-m:
+	default:
+	}
+	m <- v
+}
+
+// builder is the only one that makes snapshots once the server runs. What it
+// gets is finished: loading takes its time elsewhere, so that a new state never
+// waits behind a zone.
+type builder struct {
+	zones  mailbox[*zones.View]
+	places mailbox[*dnsserver.Places]
+	states mailbox[*regions.State]
+	swap   func(*dnsserver.Snapshot)
+}
+
+func newBuilder(swap func(*dnsserver.Snapshot)) *builder {
+	return &builder{
+		zones:  newMailbox[*zones.View](),
+		places: newMailbox[*dnsserver.Places](),
+		states: newMailbox[*regions.State](),
+		swap:   swap,
+	}
+}
+
+// run swaps in a snapshot for every new part, beginning with snapshot, until
+// ctx ends.
+func (b *builder) run(ctx context.Context, snapshot *dnsserver.Snapshot) {
+	for {
+		select {
+		case state := <-b.states:
+			snapshot = snapshot.WithState(state)
+		case view := <-b.zones:
+			snapshot = snapshot.WithZones(view)
+		case places := <-b.places:
+			snapshot = snapshot.WithPlaces(places)
+		case <-ctx.Done():
+			return
+		}
+		b.swap(snapshot)
+	}
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/miekg/dns"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"nearside/zones"
+)
+
+func checkCommand() *cobra.Command {
+	var static bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration, all zones and the geo database",
+		Long: `Check the configuration, all zones and the geo database with the very loaders of
+the server, without etcd and without touching data_dir. Every fault is printed as
+file:line: what is wrong; the exit status is 1 if there are any. Warnings alone
+exit with 0.`,
+		Example: `  nearside check --config nearside.yaml
+  nearside check --static`,
+		Args: knownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r := &findings{out: cmd.OutOrStdout()}
+			checkAll(cmd, r, static)
+			return r.end()
+		},
+	}
+	cmd.Flags().BoolVar(&static, "static", false, "list the names that lie in one region only, which no drain moves")
+	cmd.AddCommand(checkZoneCommand())
+	return cmd
+}
+
+func checkZoneCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "zone ORIGIN FILE",
+		Short: "Check one zone file, without a configuration",
+		Long: `Check one zone file, without a configuration: nothing is steered, so rules about
+regions are not looked at.`,
+		Example: "  nearside check zone bet.example zones/bet.example.zone",
+		Args:    words("ORIGIN", "FILE"),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			if _, ok := dns.IsDomainName(given[0]); !ok {
+				return usageError{fmt.Errorf("%q is no domain name", given[0])}
+			}
+			r := &findings{out: cmd.OutOrStdout()}
+			zone, faults := zones.LoadFile(given[1], dns.CanonicalName(given[0]), zones.Steering{})
+			for _, f := range faults {
+				r.zone(f)
+			}
+			if zone == nil {
+				return r.end()
+			}
+			r.summary = fmt.Sprintf("%s: %s, serial %d", strings.TrimSuffix(zone.Origin(), "."), count(zone.Records(), "record"), zone.Serial())
+			return r.end()
+		},
+	}
+}
+
+// findings prints faults and warnings as they are found, and counts them.
+type findings struct {
+	out      io.Writer
+	faults   int
+	warnings int
+	summary  string // what was looked at
+}
+
+func (r *findings) fault(what string) {
+	r.faults++
+	fmt.Fprintln(r.out, what)
+}
+
+func (r *findings) warning(what string) {
+	r.warnings++
+	fmt.Fprintln(r.out, what)
+}
+
+func (r *findings) zone(f zones.Fault) {
+	if f.Warning {
+		r.warning(f.String())
+	} else {
+		r.fault(f.String())
+	}
+}
+
+// end prints the last line and returns errFaults if there were any.
+func (r *findings) end() error {
+	result := "ok"
+	if r.faults > 0 {
+		result = count(r.faults, "fault")
+	}
+	if r.warnings > 0 {
+		result += ", " + count(r.warnings, "warning")
+	}
+	if r.summary != "" {
+		result = r.summary + ", " + result
+	}
+	fmt.Fprintln(r.out, result)
+	if r.faults > 0 {
+		return errFaults
+	}
+	return nil
+}
+
+// checkAll loads what the server would.
+func checkAll(cmd *cobra.Command, r *findings, static bool) {
+	c, warnings, err := loadConfig(cmd)
+	for _, warning := range warnings {
+		r.warning("warning: " + warning)
+	}
+	var faults Faults
+	if errors.As(err, &faults) {
+		for _, f := range faults {
+			r.fault(f.String())
+		}
+		return
+	}
+	if err != nil {
+		r.fault(err.Error())
+		return
+	}
+	list := checkZones(c, r)
+	geography := checkGeography(c, r)
+	records := 0
+	for _, z := range list {
+		records += z.Records
+		for _, name := range z.OneRegion {
+			if static {
+				fmt.Fprintf(r.out, "static: %s lies in one region only: no drain moves it\n", name)
+			}
+		}
+	}
+	r.summary = fmt.Sprintf("%s, %s, %s, %s", count(len(list), "zone"), count(records, "record"),
+		count(c.Table().Len(), "region"), geography)
+}
+
+func checkZones(c *Config, r *findings) []zones.Status {
+	if _, err := os.ReadDir(c.ZoneDir); err != nil {
+		r.fault(fmt.Sprintf("%s: zones.dir: %v", c.File, err))
+		return nil
+	}
+	store := zones.NewStore(zones.StoreConfig{Dir: c.ZoneDir, Steering: c.steering(), Log: zerolog.Nop()})
+	view := store.ReloadAll()
+	list := store.Status()
+	for _, z := range list {
+		for _, f := range z.Faults {
+			r.zone(f)
+		}
+	}
+	if len(list) == 0 {
+		r.warning(fmt.Sprintf("%s: warning: no file ends in .zone: every query would be refused", c.ZoneDir))
+	}
+	if c.Etcd.Embedded {
+		warnOfTwoServers(view, list, r)
+	}
+	return list
+}
+
+// warnOfTwoServers finds zones with several name servers: an embedded etcd
+// serves one of them, so a drain would not reach the others.
+func warnOfTwoServers(view *zones.View, list []zones.Status, r *findings) {
+	files := make(map[string]string)
+	for _, z := range list {
+		files[z.Origin] = z.File
+	}
+	for zone := range view.All() {
+		if zone.Failed() {
+			continue
+		}
+		if n := zone.Lookup(zone.Apex(), dns.TypeNS).Set.Count; n > 1 {
+			r.warning(fmt.Sprintf("%s: warning: %s has %d name servers, but etcd.embedded serves this machine alone: the others need etcd.endpoints",
+				files[zone.Origin()], strings.TrimSuffix(zone.Origin(), "."), n))
+		}
+	}
+}
+
+func checkGeography(c *Config, r *findings) string {
+	if c.Table().Len() == 0 {
+		if c.GeoDatabase != "" {
+			r.warning(fmt.Sprintf("%s: warning: geo.database is not used: there are no regions", c.File))
+		}
+		return "no geography"
+	}
+	db, _, err := openDatabase(c)
+	if err != nil {
+		r.fault(err.Error())
+		return "no geography"
+	}
+	return "geography " + db.Name()
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Fault is one thing wrong with the configuration.
+type Fault struct {
+	Where string // the file, an environment variable or a flag
+	Line  int    // in the file; 0 if Where is no file or is wrong as a whole
+	What  string
+}
+
+func (f Fault) String() string {
+	if f.Line == 0 {
+		return f.Where + ": " + f.What
+	}
+	return fmt.Sprintf("%s:%d: %s", f.Where, f.Line, f.What)
+}
+
+// Faults is everything wrong with the configuration, as an error of one line each.
+type Faults []Fault
+
+func (fs Faults) Error() string {
+	lines := make([]string, len(fs))
+	for i, f := range fs {
+		lines[i] = f.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// sorted returns the faults in the order of the file, or nil if there are none.
+func (fs Faults) sorted() error {
+	if len(fs) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(fs, func(a, b Fault) int {
+		// What has no line (environment, flags) was laid over last: it comes last.
+		return cmp.Or(cmp.Compare(min(b.Line, 1), min(a.Line, 1)), cmp.Compare(a.Line, b.Line))
+	})
+	return slices.Compact(fs)
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/rs/zerolog"
+
+	"nearside/console"
+	"nearside/dnsserver"
+	"nearside/zones"
+)
+
+// steering tells the zone loader what the configuration makes of addresses and
+// labels. Without regions every name is plain.
+func (c *Config) steering() zones.Steering {
+	if c.Table().Len() == 0 {
+		return zones.Steering{}
+	}
+	return dnsserver.Steering(c.Table(), c.Static, uint32(c.TTL))
+}
+
+// zoneLoader owns the store: it reads zones, one reload after the other.
+type zoneLoader struct {
+	store   *zones.Store
+	publish func(*zones.View)
+	changed chan struct{} // files changed; several changes become one reload
+	jobs    chan zoneJob
+
+	mu      sync.Mutex
+	folders []string // to watch, as of the last reload
+	count   console.Reload
+}
+
+// zoneJob is a reload that somebody waits for.
+type zoneJob struct {
+	accept bool
+	zone   string // whose hold is lifted; "" is all of them
+	done   chan struct{}
+}
+
+func newZoneLoader(c *Config, log zerolog.Logger, publish func(*zones.View)) *zoneLoader {
+	return &zoneLoader{
+		store: zones.NewStore(zones.StoreConfig{
+			Dir: c.ZoneDir, KeepDir: c.keptZones(), HoldShrink: c.HoldShrink,
+			Steering: c.steering(), Log: log,
+		}),
+		publish: publish,
+		changed: make(chan struct{}, 1),
+		jobs:    make(chan zoneJob),
+		count:   console.Reload{What: "zones"},
+	}
+}
+
+// load reads everything and returns what to serve.
+func (l *zoneLoader) load() *zones.View {
+	view := l.store.ReloadAll()
+	l.finished()
+	return view
+}
+
+// run reads again what changed or was asked for, until ctx ends.
+func (l *zoneLoader) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.changed:
+			l.publish(l.store.Reload())
+			l.finished()
+		case job := <-l.jobs:
+			if job.accept {
+				l.publish(l.store.Accept(job.zone))
+			} else {
+				l.publish(l.store.ReloadAll())
+			}
+			l.finished()
+			close(job.done)
+		}
+	}
+}
+
+// reload reads everything again, or accepts what is held, and waits for it.
+func (l *zoneLoader) reload(ctx context.Context, accept bool, zone string) error {
+	if zone != "" {
+		zone = dns.CanonicalName(zone)
+		if !slices.ContainsFunc(l.store.Status(), func(z zones.Status) bool { return z.Origin == zone }) {
+			return fmt.Errorf("there is no zone %s; `nearside status` lists those there are", zone)
+		}
+	}
+	job := zoneJob{accept, zone, make(chan struct{})}
+	select {
+	case l.jobs <- job:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-job.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// finished notes what the last reload came to. Large zones leave much garbage
+// behind; it is given back at once.
+func (l *zoneLoader) finished() {
+	folders := l.store.Folders()
+	failed := slices.ContainsFunc(l.store.Status(), func(z zones.Status) bool { return z.State != zones.StateOK })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.folders = folders
+	note(&l.count, !failed)
+	go debug.FreeOSMemory()
+}
+
+func note(r *console.Reload, ok bool) {
+	if !ok {
+		r.Failed++
+		return
+	}
+	r.OK++
+	r.Success = time.Now()
+}
+
+// watched returns the folders of zone files.
+func (l *zoneLoader) watched() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.folders
+}
+
+func (l *zoneLoader) counted() console.Reload {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.count
+}
+
+// alarms says which zones are not served as their files are.
+func (l *zoneLoader) alarms() []string {
+	var alarms []string
+	if n := l.store.KeepFailures(); n > 0 {
+		alarms = append(alarms, fmt.Sprintf("%s: a zone could not be kept in data_dir; a restart may serve an older version", count(int(n), "time")))
+	}
+	for _, z := range l.store.Status() {
+		switch z.State {
+		case zones.StateLastGood:
+			alarms = append(alarms, fmt.Sprintf("zone %s: its file is bad, the last good version is served", z.Origin))
+		case zones.StateHeld:
+			alarms = append(alarms, fmt.Sprintf("zone %s: it shrank too much, the old version is served until `nearside reload --accept %s`", z.Origin, z.Origin))
+		case zones.StateFailed:
+			alarms = append(alarms, fmt.Sprintf("zone %s: its file is bad and never was good, the answer is SERVFAIL", z.Origin))
+		}
+	}
+	return alarms
+}
+
+// signalChange asks for one more reload.
+func signalChange(changed chan struct{}) {
+	select {
+	case changed <- struct{}{}:
+	default: // one is due already
+	}
+}

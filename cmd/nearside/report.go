@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"nearside/console"
+	"nearside/dnsserver"
+	"nearside/zones"
+)
+
+var errStarting = errors.New("the server is still starting; `nearside status` shows when it serves")
+
+// Status says what the server does at this moment.
+func (s *server) Status() console.Status {
+	status := console.Status{
+		Server: console.Server{
+			ID: s.config.ServerID, Version: version(), PID: os.Getpid(), Started: s.started,
+			Phase: s.phase.Load().(console.Phase), Config: s.config.File, Admin: s.admin.Addr().String(),
+		},
+	}
+	for _, addr := range s.dns.Addrs() {
+		status.Server.DNS = append(status.Server.DNS, addr.String())
+	}
+	if status.Server.Phase == console.Starting {
+		return status
+	}
+	status.Zones = console.Zones(s.zones.store.Status())
+	status.Reloads = []console.Reload{s.zones.counted()}
+	status.Alarms = s.zones.alarms()
+	if s.sync != nil {
+		s.addRegions(&status)
+	}
+	status.Server.Degraded = slices.Clone(status.Alarms)
+	if status.State != nil && !status.State.Connected {
+		status.Server.Degraded = append(status.Server.Degraded, "etcd is not connected")
+	}
+	return status
+}
+
+// addRegions adds what a plain authoritative server does not have.
+func (s *server) addRegions(status *console.Status) {
+	state := s.sync.Status()
+	status.State = &state
+	status.Regions = console.Regions(s.config.Table(), s.state.Load())
+	geography, bad, count := s.geo.status()
+	status.Geography = &geography
+	status.Reloads = append(status.Reloads, count)
+	status.Alarms = append(status.Alarms, state.Alarms...)
+	if bad != "" {
+		status.Alarms = append(status.Alarms, fmt.Sprintf("%s; %s is used", bad, geography.Source()))
+	}
+	if n := s.dns.Counters().Exhausted - s.exhausted.Load(); n > 0 {
+		status.Alarms = append(status.Alarms, fmt.Sprintf("%d queries found only drained regions and got no address; undrain one", n))
+	}
+}
+
+// Counters returns what the name server counted since its start.
+func (s *server) Counters() dnsserver.Counters { return s.dns.Counters() }
+
+// Reload reads zones and geography again, or accepts zones that are held.
+func (s *server) Reload(ctx context.Context, r console.ReloadRequest) (console.Reloaded, error) {
+	if s.phase.Load() == console.Starting {
+		return console.Reloaded{}, errStarting
+	}
+	if err := s.zones.reload(ctx, r.Accept, r.Zone); err != nil {
+		return console.Reloaded{}, err
+	}
+	if s.geo != nil && !r.Accept {
+		if err := s.geo.reload(ctx); err != nil {
+			return console.Reloaded{}, err
+		}
+	}
+	return s.reloaded(), nil
+}
+
+// reloaded sums up how things stand after a reload.
+func (s *server) reloaded() console.Reloaded {
+	done := console.Reloaded{Faults: []string{}}
+	by := make(map[string]int)
+	list := s.zones.store.Status()
+	for _, z := range list {
+		by[z.State]++
+		for _, f := range z.Faults {
+			if !f.Warning {
+				done.Faults = append(done.Faults, f.String())
+			}
+		}
+	}
+	parts := []string{count(len(list), "zone")}
+	for _, state := range []string{zones.StateOK, zones.StateHeld, zones.StateLastGood, zones.StateFailed} {
+		if by[state] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", by[state], state))
+		}
+	}
+	done.Summary = strings.Join(parts, ", ")
+	if s.geo != nil {
+		geography, bad, _ := s.geo.status()
+		done.Summary += "; geography " + geography.Name
+		if bad != "" {
+			done.Faults = append(done.Faults, bad)
+		}
+	}
+	return done
+}
+
+// AcceptState takes the state of etcd as it is.
+func (s *server) AcceptState(context.Context) error {
+	if s.phase.Load() == console.Starting {
+		return errStarting
+	}
+	if s.sync == nil {
+		return fmt.Errorf("%s has no regions: there is no state to accept", s.config.File)
+	}
+	return s.sync.Accept()
+}
+
+// count writes a number of things.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

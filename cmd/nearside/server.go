@@ -1,0 +1,334 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"nearside/console"
+	"nearside/dnsserver"
+	"nearside/healthsync"
+	"nearside/regions"
+	"nearside/zones"
+)
+
+// etcdCloseTime is how long the end of the embedded etcd is waited for.
+const etcdCloseTime = 3 * time.Second
+
+// server is a running nearside. Its parts are made in the order of bind, load
+// and run, and are not replaced after.
+type server struct {
+	config  *Config
+	log     zerolog.Logger
+	started time.Time
+	hangup  <-chan os.Signal
+	phase   atomic.Value // console.Phase; what load makes may be looked at once it is Serving
+
+	lock     *os.File
+	dns      *dnsserver.Server
+	admin    net.Listener
+	control  net.Listener
+	embedded string // URL of the embedded etcd; "" if there is none
+
+	builder *builder
+	zones   *zoneLoader
+	geo     *geoLoader       // nil without regions
+	sync    *healthsync.Sync // nil without regions
+
+	// What the count of exhausted answers was when the state last changed.
+	exhausted atomic.Uint64
+	state     atomic.Pointer[regions.State]
+}
+
+func newServer(c *Config, log zerolog.Logger, hangup <-chan os.Signal) *server {
+	s := &server{config: c, log: log, started: time.Now(), hangup: hangup}
+	s.phase.Store(console.Starting)
+	return s
+}
+
+// bind takes everything that only one process can have: the data folder and
+// the sockets. What it took is given back by close, also after an error.
+func (s *server) bind() (err error) {
+	if s.lock, err = lockDataDir(s.config.DataDir); err != nil {
+		return err
+	}
+	if s.dns, err = dnsserver.Listen(s.config.Listen, s.log); err != nil {
+		return err
+	}
+	if s.admin, err = net.Listen("tcp", s.config.AdminListen); err != nil {
+		return taken(err, "admin.listen")
+	}
+	if s.control, err = console.ListenControl(s.config.ControlSocket()); err != nil {
+		return err
+	}
+	if s.config.Etcd.Embedded && s.config.Table().Len() > 0 {
+		s.embedded, err = freeURL(s.config.Etcd.EmbeddedListen)
+	}
+	return err
+}
+
+// taken says which key to change when an address cannot be had.
+func taken(err error, key string) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w; another server has this port: stop it or change %s", err, key)
+	}
+	return fmt.Errorf("%w; change %s", err, key)
+}
+
+// freeURL makes sure that nobody listens at the URL, and chooses the port if
+// that is 0. An etcd that is there already would be another one than ours.
+func freeURL(address string) (string, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "", err
+	}
+	l, err := net.Listen("tcp", u.Host)
+	if err != nil {
+		return "", taken(err, "etcd.embedded_listen")
+	}
+	u.Host = l.Addr().String()
+	return u.String(), l.Close()
+}
+
+// load reads zones, geography and the last state, all at once, and makes the
+// first snapshot of them.
+func (s *server) load() (*dnsserver.Snapshot, error) {
+	var view *zones.View
+	var places *dnsserver.Places
+	s.builder = newBuilder(s.dns.Swap)
+	var group errgroup.Group
+	s.zones = newZoneLoader(s.config, s.log, s.builder.zones.put)
+	group.Go(func() error {
+		view = s.zones.load()
+		if _, err := os.ReadDir(s.config.ZoneDir); err != nil && view.Len() == 0 {
+			return fmt.Errorf("zones.dir: %w; name the folder of the zone files", err)
+		}
+		return nil
+	})
+	if s.config.Table().Len() > 0 {
+		s.geo = newGeoLoader(s.config, s.log, s.builder.places.put)
+		group.Go(func() (err error) {
+			places, err = s.geo.load()
+			return err
+		})
+		group.Go(func() (err error) {
+			s.sync, err = healthsync.Open(s.syncConfig())
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var state *regions.State
+	if s.sync != nil {
+		state = s.sync.State()
+		s.state.Store(state)
+	}
+	policy := dnsserver.Policy{Believed: s.config.Resolvers(), NegativeTTL: uint32(s.config.NegativeTTL)}
+	return dnsserver.Compile(view, places, state, policy), nil
+}
+
+func (s *server) syncConfig() healthsync.Config {
+	endpoints := s.config.Etcd.Endpoints
+	if s.embedded != "" {
+		endpoints = []string{s.embedded}
+	}
+	return healthsync.Config{
+		Endpoints:    endpoints,
+		Prefix:       s.config.Etcd.Prefix,
+		Table:        s.config.Table(),
+		StateFile:    filepath.Join(s.config.DataDir, "state.json"),
+		OverrideFile: s.config.OverrideFile(),
+		Log:          s.log,
+		Publish:      s.publish,
+	}
+}
+
+// publish hands a new state to the builder.
+func (s *server) publish(state *regions.State) {
+	s.builder.states.put(state)
+	s.state.Store(state)
+	s.exhausted.Store(s.dns.Counters().Exhausted)
+}
+
+// run loads and serves until ctx ends. The admin address and the control socket
+// are there from before the first answer until after the last, to say so.
+func (s *server) run(ctx context.Context) error {
+	outer, endOuter := context.WithCancel(context.WithoutCancel(ctx))
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var shown sync.WaitGroup
+	show := func(l net.Listener, h http.Handler) {
+		shown.Go(func() {
+			if err := console.Serve(outer, l, h, s.log); err != nil {
+				fail(err) // nobody could see what the server does
+			}
+		})
+	}
+	show(s.admin, console.Admin(s))
+	show(s.control, console.Control(s))
+	defer shown.Wait()
+	defer endOuter()
+
+	loaded := make(chan error, 1)
+	var snapshot *dnsserver.Snapshot
+	go func() {
+		var err error
+		snapshot, err = s.load()
+		loaded <- err
+	}()
+	select {
+	case err := <-loaded:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done(): // reading a large zone is not waited for
+		return failure(ctx)
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	s.start(groupCtx, group, snapshot)
+	return cmp.Or(group.Wait(), failure(ctx))
+}
+
+// failure returns why ctx ended, or nil if it was asked to or did not end.
+func failure(ctx context.Context) error {
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// start serves the first snapshot and starts everything that keeps it up to date.
+func (s *server) start(ctx context.Context, group *errgroup.Group, snapshot *dnsserver.Snapshot) {
+	loop := func(run func(context.Context)) {
+		group.Go(func() error {
+			run(ctx)
+			return nil
+		})
+	}
+	s.dns.Swap(snapshot)
+	group.Go(func() error { return s.dns.Serve(ctx) })
+	s.phase.Store(console.Serving)
+	s.announce()
+	context.AfterFunc(ctx, func() { s.phase.Store(console.Stopping) })
+
+	loop(func(ctx context.Context) { s.builder.run(ctx, snapshot) })
+	loop(s.zones.run)
+	loop(s.hangups)
+	if s.sync != nil {
+		loop(s.geo.run)
+		loop(s.sync.Run)
+	}
+	loop(newWatcher(s.log, s.topics()...).run)
+	if s.embedded != "" {
+		group.Go(func() error { return s.runEmbedded(ctx) })
+	}
+}
+
+// hangups reads everything again at each SIGHUP, until ctx ends.
+func (s *server) hangups(ctx context.Context) {
+	for {
+		select {
+		case <-s.hangup:
+			s.log.Info().Msg("SIGHUP: reading everything again")
+			if _, err := s.Reload(ctx, console.ReloadRequest{}); err != nil && ctx.Err() == nil {
+				s.log.Error().Err(err).Msg("reload")
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// runEmbedded runs the embedded etcd until ctx ends. It starts beside the
+// server: the first answer does not wait for it.
+func (s *server) runEmbedded(ctx context.Context) error {
+	etcd, err := healthsync.StartEmbedded(s.config.EtcdFolder(), s.embedded, s.log)
+	if err != nil {
+		return fmt.Errorf("embedded etcd: %w", err)
+	}
+	<-ctx.Done()
+	closed := make(chan struct{})
+	go func() {
+		etcd.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(etcdCloseTime):
+		s.log.Warn().Msg("the embedded etcd takes too long to close; its data is safe")
+	}
+	return nil
+}
+
+// topics says which files to watch, and what to do when they change.
+func (s *server) topics() []topic {
+	topics := []topic{{
+		name:    "zones",
+		folders: s.zones.watched,
+		wants:   func(path string) bool { return slices.Contains(s.zones.watched(), filepath.Dir(path)) },
+		changed: func() { signalChange(s.zones.changed) },
+	}}
+	if s.sync == nil {
+		return topics
+	}
+	return append(topics,
+		topic{
+			name:    "geo",
+			folders: s.geo.watched,
+			wants:   func(path string) bool { return path == s.config.GeoDatabase },
+			changed: func() { signalChange(s.geo.changed) },
+		},
+		topic{
+			name:    "override",
+			folders: func() []string { return []string{s.config.DataDir} },
+			wants:   func(path string) bool { return path == s.config.OverrideFile() },
+			changed: s.sync.ReadOverride,
+		})
+}
+
+// announce logs what is served.
+func (s *server) announce() {
+	status := s.Status()
+	records := 0
+	for _, z := range status.Zones {
+		records += z.Records
+	}
+	event := s.log.Info().Str("version", version()).Str("id", s.config.ServerID).
+		Strs("dns", status.Server.DNS).Str("admin", status.Server.Admin).
+		Int("zones", len(status.Zones)).Int("records", records).Int("regions", len(status.Regions))
+	if g := status.Geography; g != nil {
+		event = event.Str("geography", g.Name).Str("geography_built", g.Built.UTC().Format(time.DateOnly))
+	}
+	event.Dur("startup_ms", time.Since(s.started)).Msg("serving")
+	for _, alarm := range status.Alarms {
+		s.log.Warn().Msg(alarm)
+	}
+}
+
+// close gives back what bind took.
+func (s *server) close() {
+	if s.admin != nil {
+		s.admin.Close()
+	}
+	if s.control != nil {
+		s.control.Close()
+	}
+	if s.lock != nil {
+		s.lock.Close()
+	}
+}

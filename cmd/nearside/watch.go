@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"github.com/rs/zerolog"
+)
+
+const (
+	// quietTime without a write means that whoever writes has finished.
+	quietTime = 200 * time.Millisecond
+	// longestWait for quiet: then what is there is read, finished or not.
+	longestWait = 5 * time.Second
+	// pollInterval is how often files are looked at where inotify does not work,
+	// and how often folders that appeared are looked for where it does.
+	pollInterval = 2 * time.Second
+)
+
+// topic is a set of files that are read again together.
+type topic struct {
+	name    string
+	folders func() []string   // where the files are; asked again and again
+	wants   func(string) bool // whether the file of that path belongs to it
+	changed func()            // called when the files changed and are quiet
+}
+
+// burst is a run of writes that is waited out.
+type burst struct{ first, last time.Time }
+
+func (b *burst) write(now time.Time) {
+	if b.first.IsZero() {
+		b.first = now
+	}
+	b.last = now
+}
+
+// due returns when the burst has been waited for long enough; zero is never.
+func (b *burst) due() time.Time {
+	if b.first.IsZero() {
+		return time.Time{}
+	}
+	if quiet := b.last.Add(quietTime); quiet.Before(b.first.Add(longestWait)) {
+		return quiet
+	}
+	return b.first.Add(longestWait)
+}
+
+// watcher tells topics of changes to their files.
+type watcher struct {
+	topics []topic
+	bursts []burst
+	log    zerolog.Logger
+
+	notify *fsnotify.Watcher // nil where inotify does not work
+	seen   []uint64          // by topic: what polling found last
+}
+
+func newWatcher(log zerolog.Logger, topics ...topic) *watcher {
+	w := &watcher{topics: topics, bursts: make([]burst, len(topics)), log: log, seen: make([]uint64, len(topics))}
+	notify, err := fsnotify.NewWatcher()
+	if err != nil {
+		w.poll(err)
+		return w
+	}
+	w.notify = notify
+	w.follow(time.Time{})
+	return w
+}
+
+// poll gives inotify up.
+func (w *watcher) poll(why error) {
+	w.log.Warn().Err(why).Msgf("files cannot be watched; they are looked at every %v instead", pollInterval)
+	if w.notify != nil {
+		w.notify.Close()
+		w.notify = nil
+	}
+	for i, t := range w.topics {
+		w.seen[i] = t.fingerprint()
+	}
+}
+
+// run watches until ctx ends.
+func (w *watcher) run(ctx context.Context) {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		var events chan fsnotify.Event
+		var problems chan error
+		if w.notify != nil {
+			events, problems = w.notify.Events, w.notify.Errors
+		}
+		select {
+		case <-ctx.Done():
+			if w.notify != nil {
+				w.notify.Close()
+			}
+			return
+		case event := <-events:
+			w.wrote(event)
+		case err := <-problems:
+			w.overflow(err)
+		case now := <-tick.C:
+			w.look(now)
+		case now := <-timer.C:
+			w.fire(now)
+		}
+		if next := w.next(); !next.IsZero() {
+			timer.Reset(time.Until(next))
+		}
+	}
+}
+
+func (w *watcher) wrote(event fsnotify.Event) {
+	if event.Op == fsnotify.Chmod {
+		return
+	}
+	for i, t := range w.topics {
+		// Kubernetes replaces the files of a ConfigMap by turning one link, ..data.
+		if t.wants(event.Name) || filepath.Base(event.Name) == "..data" && slices.Contains(t.folders(), filepath.Dir(event.Name)) {
+			w.bursts[i].write(time.Now())
+		}
+	}
+}
+
+// overflow treats lost events as changes of everything.
+func (w *watcher) overflow(err error) {
+	if !errors.Is(err, fsnotify.ErrEventOverflow) {
+		w.log.Warn().Err(err).Msg("watching files")
+	}
+	for i := range w.bursts {
+		w.bursts[i].write(time.Now())
+	}
+}
+
+// look finds what inotify does not tell: folders that are new or were replaced,
+// and, where it does not work, the changes themselves.
+func (w *watcher) look(now time.Time) {
+	if w.notify != nil {
+		w.follow(now)
+		return
+	}
+	for i, t := range w.topics {
+		if mark := t.fingerprint(); mark != w.seen[i] {
+			w.seen[i] = mark
+			w.bursts[i].write(now)
+		}
+	}
+}
+
+// follow watches the folders that are not watched yet. At a time other than
+// zero their files are new too.
+func (w *watcher) follow(now time.Time) {
+	watched := w.notify.WatchList()
+	for i, t := range w.topics {
+		for _, folder := range t.folders() {
+			if slices.Contains(watched, folder) {
+				continue
+			}
+			err := w.notify.Add(folder)
+			switch {
+			case err == nil && !now.IsZero():
+				w.bursts[i].write(now)
+			case err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission):
+				w.poll(fmt.Errorf("watch %s: %w", folder, err))
+				return
+			}
+		}
+	}
+}
+
+func (w *watcher) next() time.Time {
+	var next time.Time
+	for i := range w.bursts {
+		if due := w.bursts[i].due(); !due.IsZero() && (next.IsZero() || due.Before(next)) {
+			next = due
+		}
+	}
+	return next
+}
+
+func (w *watcher) fire(now time.Time) {
+	for i := range w.bursts {
+		if due := w.bursts[i].due(); !due.IsZero() && !due.After(now) {
+			w.bursts[i] = burst{}
+			w.log.Debug().Str("what", w.topics[i].name).Msg("files changed")
+			w.topics[i].changed()
+		}
+	}
+}
+
+// fingerprint sums up names, sizes and times of the files of a topic.
+func (t topic) fingerprint() uint64 {
+	sum := fnv.New64a()
+	for _, folder := range t.folders() {
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			continue
+		}
+		for _, entry := range entries {
+			path := filepath.Join(folder, entry.Name())
+			if !t.wants(path) {
+				continue
+			}
+			if info, err := os.Stat(path); err == nil {
+				fmt.Fprintln(sum, path, info.Size(), info.ModTime().UnixNano())
+			}
+		}
+	}
+	return sum.Sum64()
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+func TestBurst(t *testing.T) {
+	start := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	var b burst
+	if !b.due().IsZero() {
+		t.Error("due without a write")
+	}
+	b.write(start)
+	b.write(start.Add(150 * time.Millisecond))
+	if got := b.due().Sub(start); got != 350*time.Millisecond {
+		t.Errorf("due %v after the first write", got)
+	}
+	for d := time.Duration(0); d < 10*time.Second; d += 100 * time.Millisecond {
+		b.write(start.Add(d))
+	}
+	if got := b.due().Sub(start); got != longestWait {
+		t.Errorf("under constant writes due %v after the first", got)
+	}
+}
+
+// watch starts a watcher over the .zone files of a folder.
+func watch(t *testing.T, folder string, prepare func(*watcher)) chan struct{} {
+	t.Helper()
+	changed := make(chan struct{}, 100)
+	w := newWatcher(zerolog.Nop(), topic{
+		name:    "zones",
+		folders: func() []string { return []string{folder} },
+		wants:   func(path string) bool { return strings.HasSuffix(path, ".zone") },
+		changed: func() { changed <- struct{}{} },
+	})
+	prepare(w)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	return changed
+}
+
+func write(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(time.Now().String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func expect(t *testing.T, changed chan struct{}) {
+	t.Helper()
+	select {
+	case <-changed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the change was not seen")
+	}
+}
+
+func TestWatch(t *testing.T) {
+	for name, prepare := range map[string]func(*watcher){
+		"inotify": func(w *watcher) {
+			if w.notify == nil {
+				t.Error("inotify does not work here")
+			}
+		},
+		"polling": func(w *watcher) { w.poll(errors.New("in this test")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			changed := watch(t, folder, prepare)
+			write(t, filepath.Join(folder, "notes.txt"))
+			for range 20 {
+				write(t, filepath.Join(folder, "a.zone"))
+			}
+			expect(t, changed)
+			if len(changed) > 0 {
+				t.Error("one burst was seen more than once")
+			}
+			if err := os.Remove(filepath.Join(folder, "a.zone")); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, changed)
+		})
+	}
+}
+
+// A folder that is not there yet, or is replaced, is found again.
+func TestWatchFolderAppears(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "zones")
+	changed := watch(t, folder, func(*watcher) {})
+	for range 2 {
+		if err := os.Mkdir(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(folder, "a.zone"))
+		expect(t, changed)
+		if err := os.RemoveAll(folder); err != nil {
+			t.Fatal(err)
+		}
+	drain:
+		for {
+			select {
+			case <-changed:
+			case <-time.After(2 * quietTime):
+				break drain
+			}
+		}
+	}
+}
+
+func TestLockDataDir(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "data")
+	first, err := lockDataDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockDataDir(folder); err == nil || !strings.Contains(err.Error(), "in use by process ") {
+		t.Errorf("a second lock: %v", err)
+	}
+	first.Close()
+	again, err := lockDataDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}

@@ -1,0 +1,207 @@
+package console
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"nearside/healthsync"
+	"nearside/zones"
+)
+
+// manyZones is how many zones are listed one by one; of more, only those that
+// are not well.
+const manyZones = 50
+
+// WriteText writes the status for people, in at most about a hundred columns.
+func (s Status) WriteText(w io.Writer, now time.Time) error {
+	out := &lines{w: w}
+	s.Server.write(out, now)
+	if s.Server.Phase == Starting {
+		return out.err
+	}
+	for _, alarm := range firstOf(s.Alarms, 20) {
+		out.printf("ALARM      %s", alarm)
+	}
+	writeState(out, s.State)
+	writeRegions(out, s.Regions)
+	writeRejected(out, s.State)
+	writeZones(out, s.Zones)
+	s.Geography.write(out, now)
+	return out.err
+}
+
+// lines writes lines and keeps the first error.
+type lines struct {
+	w   io.Writer
+	err error
+}
+
+func (l *lines) printf(format string, arguments ...any) {
+	if l.err == nil {
+		_, l.err = fmt.Fprintf(l.w, format+"\n", arguments...)
+	}
+}
+
+// table aligns the columns of what rows writes, separated by tabs.
+func (l *lines) table(rows func(*lines)) {
+	var text strings.Builder // which cannot fail, and so neither can what writes to it
+	aligned := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	rows(&lines{w: aligned})
+	aligned.Flush()
+	for line := range strings.Lines(text.String()) {
+		l.printf("%s", strings.TrimRight(line, " \n"))
+	}
+}
+
+func (s Server) write(out *lines, now time.Time) {
+	out.printf("server     %s, %s, pid %d, %s for %s", s.ID, s.Version, s.PID, s.Phase, rough(now.Sub(s.Started)))
+	out.printf("           config %s", s.Config)
+	out.printf("           dns %s; admin %s", strings.Join(s.DNS, " "), s.Admin)
+}
+
+func writeState(out *lines, s *healthsync.Status) {
+	if s == nil {
+		out.printf("state      not needed: no regions are configured")
+		return
+	}
+	age := rough(time.Duration(s.AgeSeconds * float64(time.Second)))
+	if s.Source == healthsync.FromNone {
+		out.printf("state      none: etcd was not read in the %s since the start; every region counts as up", age)
+	} else {
+		out.printf("state      revision %d, cluster %s, from %s, confirmed %s ago", s.Revision, s.Cluster, s.Source, age)
+	}
+	if s.Connected {
+		out.printf("           etcd connected at %s", s.Endpoint)
+	} else {
+		out.printf("           etcd NOT connected: %s", s.Error)
+	}
+	if s.Frozen != "" {
+		out.printf("           FROZEN: %s", s.Frozen)
+		out.printf("           look at the keys in etcd, then take them with `nearside state accept`")
+	}
+	if len(s.HeldDrains) > 0 {
+		out.printf("           drains that were deleted together and are kept: %s", strings.Join(s.HeldDrains, " "))
+	}
+	writeOverride(out, s.Override)
+}
+
+func writeOverride(out *lines, o healthsync.Override) {
+	if len(o.Drain) > 0 {
+		out.printf("           break glass drains: %s", strings.Join(o.Drain, " "))
+	}
+	if len(o.Up) > 0 {
+		out.printf("           break glass forces up: %s", strings.Join(o.Up, " "))
+	}
+	if o.Error != "" {
+		out.printf("           break-glass file is not taken: %s", o.Error)
+	}
+}
+
+func writeRegions(out *lines, list []Region) {
+	if len(list) == 0 {
+		return
+	}
+	out.printf("regions    %d", len(list))
+	out.table(func(out *lines) {
+		for _, r := range list {
+			out.printf("  %s\t%s\t%s\t%s", r.Name, r.State, tally(r.Votes), r.Why)
+			for _, v := range r.Votes {
+				if v.Down {
+					out.printf("  \t\t  %s\tdown%s", v.Reporter, v.more())
+				}
+			}
+		}
+	})
+}
+
+func tally(votes []Vote) string {
+	if len(votes) == 0 {
+		return "unmonitored"
+	}
+	down := 0
+	for _, v := range votes {
+		if v.Down {
+			down++
+		}
+	}
+	return fmt.Sprintf("votes %d up, %d down", len(votes)-down, down)
+}
+
+func (v Vote) more() string {
+	more := ""
+	if v.Since != "" {
+		more += " since " + v.Since
+	}
+	if v.Detail != "" {
+		more += ": " + v.Detail
+	}
+	return more
+}
+
+func writeRejected(out *lines, s *healthsync.Status) {
+	if s == nil || s.RejectedCount == 0 {
+		return
+	}
+	out.printf("rejected   %d keys are not understood and change nothing", s.RejectedCount)
+	for _, r := range s.Rejected {
+		out.printf("  %s = %q, revision %d; in force: %s", r.Key, r.Value, r.Revision, r.Effective)
+		out.printf("      %s", r.Why)
+	}
+}
+
+func writeZones(out *lines, list []Zone) {
+	well := 0
+	for _, z := range list {
+		if z.State == zones.StateOK {
+			well++
+		}
+	}
+	out.printf("zones      %d, %d of them ok", len(list), well)
+	out.table(func(out *lines) {
+		for _, z := range list {
+			if len(list) <= manyZones || z.State != zones.StateOK {
+				out.printf("  %s\t%s\tserial %d\t%d records", z.Name, z.State, z.Serial, z.Records)
+			}
+		}
+	})
+	for _, z := range list {
+		for _, fault := range z.Faults {
+			out.printf("  %s", fault)
+		}
+	}
+}
+
+func (g *Geography) write(out *lines, now time.Time) {
+	if g == nil {
+		out.printf("geography  not needed: no regions are configured")
+		return
+	}
+	out.printf("geography  %s, %s, of %s (%s old)", g.Name, g.Source(), g.Built.UTC().Format(time.DateOnly), rough(now.Sub(g.Built)))
+}
+
+// firstOf returns the first n of a list, and how many there are beyond.
+func firstOf(list []string, n int) []string {
+	if len(list) <= n {
+		return list
+	}
+	return append(slices.Clone(list[:n]), fmt.Sprintf("and %d more", len(list)-n))
+}
+
+// rough writes a duration in its largest unit.
+func rough(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "under 1 s"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}

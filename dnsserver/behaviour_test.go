@@ -1,0 +1,300 @@
+package dnsserver
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/miekg/dns"
+	"github.com/rs/zerolog"
+	"golang.org/x/tools/txtar"
+
+	"nearside/geo"
+	"nearside/regions"
+	"nearside/zones"
+)
+
+var update = flag.Bool("update", false, "write what was answered into testdata")
+
+// TestBehaviour replays testdata/*.txt. A file holds zones, perhaps regions, and
+// a session: lines that begin with ">" say something to the server, the lines
+// after them are its answer in dig's words.
+//
+//	> NAME TYPE [from=ADDR] [subnet=PREFIX] [bufsize=N] [tcp] [do] [cd] [rd] [class=C]
+//	> drain REGION... | down REGION... | restore
+//
+// Clients are placed by the built-in database.
+func TestBehaviour(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no testdata", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			session := slices.IndexFunc(archive.Files, func(f txtar.File) bool { return f.Name == "session" })
+			want := string(archive.Files[session].Data)
+			got := newBench(t, archive).replay(t, want)
+			if *update {
+				archive.Files[session].Data = []byte(got)
+				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != want {
+				t.Errorf("%s: answers differ (-update writes the new ones)\n%s", file, diff(want, got))
+			}
+		})
+	}
+}
+
+// bench is a responder with what it answers from.
+type bench struct {
+	table    *regions.Table
+	snapshot *Snapshot
+	inputs   regions.Inputs
+	r        responder
+}
+
+var builtin = sync.OnceValues(geo.Builtin)
+
+func newBench(t testing.TB, archive *txtar.Archive) *bench {
+	t.Helper()
+	b := &bench{r: responder{counts: new(counts), log: zerolog.Nop()}}
+	dir := t.TempDir()
+	var list []regions.Region
+	for _, f := range archive.Files {
+		switch {
+		case f.Name == "regions":
+			list = readRegions(t, string(f.Data))
+		case f.Name != "session":
+			if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	table, err := regions.New(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.table, b.inputs = table, table.NewInputs()
+	store := zones.NewStore(zones.StoreConfig{Dir: dir, Steering: Steering(table, nil, 30), Log: zerolog.Nop()})
+	view := store.Reload()
+	for _, s := range store.Status() {
+		if s.State != zones.StateOK && !strings.HasPrefix(s.Origin, "failed") {
+			t.Fatalf("zone %s: %v", s.Origin, s.Faults)
+		}
+	}
+	policy := Policy{Believed: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}, NegativeTTL: 10}
+	if len(list) == 0 {
+		b.snapshot = Compile(view, nil, nil, policy)
+		return b
+	}
+	db, err := builtin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	places, err := BuildPlaces(db, table, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.snapshot = Compile(view, places, table.Evaluate(nil, b.inputs), policy)
+	return b
+}
+
+func readRegions(t testing.TB, text string) (list []regions.Region) {
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		lat, err1 := strconv.ParseFloat(f[1], 64)
+		lon, err2 := strconv.ParseFloat(f[2], 64)
+		if err1 != nil || err2 != nil {
+			t.Fatalf("region %q", line)
+		}
+		r := regions.Region{Name: f[0], Location: geo.Point{Latitude: lat, Longitude: lon}}
+		for _, p := range f[3:] {
+			r.Prefixes = append(r.Prefixes, netip.MustParsePrefix(p))
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+// replay runs the session and returns it with the answers given now.
+func (b *bench) replay(t *testing.T, session string) string {
+	var out strings.Builder
+	for line := range strings.Lines(session) {
+		switch command, is := strings.CutPrefix(line, "> "); {
+		case is:
+			out.WriteString(line)
+			out.WriteString(b.command(t, strings.Fields(command)))
+		case strings.TrimSpace(line) == "" || line[0] == '#':
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}
+
+func (b *bench) command(t *testing.T, words []string) string {
+	switch words[0] {
+	case "drain", "down":
+		for _, name := range words[1:] {
+			id, ok := b.table.Named(name)
+			if !ok {
+				t.Fatalf("no region %s", name)
+			}
+			if words[0] == "drain" {
+				b.inputs.Drains[id].On = true
+			} else {
+				b.inputs.Votes[id] = map[string]regions.Vote{"test": {Down: true}}
+			}
+		}
+	case "restore":
+		b.inputs = b.table.NewInputs()
+	default:
+		return b.ask(t, words)
+	}
+	b.snapshot = b.snapshot.WithState(b.table.Evaluate(nil, b.inputs))
+	return ""
+}
+
+// ask sends one query through the responder and writes the response as text.
+func (b *bench) ask(t *testing.T, words []string) string {
+	q := new(dns.Msg)
+	q.SetQuestion(words[0], dns.StringToType[words[1]])
+	q.RecursionDesired = false
+	from, stream := netip.MustParseAddr("127.0.0.1"), false
+	for _, w := range words[2:] {
+		option, value, _ := strings.Cut(w, "=")
+		switch option {
+		case "from":
+			from = netip.MustParseAddr(value)
+		case "subnet":
+			setSubnet(q, netip.MustParsePrefix(value))
+		case "bufsize":
+			size, err := strconv.Atoi(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			edns(q).SetUDPSize(uint16(size))
+		case "tcp":
+			stream = true
+		case "do":
+			edns(q).SetDo()
+		case "cd":
+			q.CheckingDisabled = true
+		case "rd":
+			q.RecursionDesired = true
+		case "class":
+			q.Question[0].Qclass = dns.StringToClass[value]
+		case "version":
+			edns(q).SetVersion(value[0] - '0')
+		case "opcode":
+			q.Opcode = dns.StringToOpcode[value]
+		default:
+			t.Fatalf("no such option: %s", w)
+		}
+	}
+	wire, err := q.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := stride
+	if stream {
+		size = wholeTCP
+	}
+	buf := make([]byte, size)
+	n := b.r.respond(b.snapshot, buf, copy(buf, wire), from, stream)
+	if n == 0 {
+		return "silence\n"
+	}
+	m := new(dns.Msg)
+	if err := m.Unpack(buf[:n]); err != nil {
+		return fmt.Sprintf("unreadable response of %d octets: %v\n", n, err)
+	}
+	if m.Id != q.Id {
+		return "wrong id\n"
+	}
+	return inDigsWords(m)
+}
+
+func edns(q *dns.Msg) *dns.OPT {
+	if q.IsEdns0() == nil {
+		q.SetEdns0(1232, false)
+	}
+	return q.IsEdns0()
+}
+
+func setSubnet(q *dns.Msg, p netip.Prefix) {
+	e := &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: uint8(p.Bits()), Address: net.IP(p.Addr().AsSlice())}
+	if p.Addr().Is6() {
+		e.Family = 2
+	}
+	o := edns(q)
+	o.Option = append(o.Option, e)
+}
+
+// inDigsWords writes a response: status and flags, then a line for each record.
+func inDigsWords(m *dns.Msg) string {
+	var out strings.Builder
+	out.WriteString(dns.RcodeToString[m.Rcode])
+	for _, flag := range []struct {
+		set  bool
+		name string
+	}{{m.Response, "qr"}, {m.Authoritative, "aa"}, {m.Truncated, "tc"}, {m.RecursionDesired, "rd"}, {m.RecursionAvailable, "ra"}, {m.AuthenticatedData, "ad"}, {m.CheckingDisabled, "cd"}, {m.Zero, "z"}} {
+		if flag.set {
+			out.WriteString(" " + flag.name)
+		}
+	}
+	if opt := m.IsEdns0(); opt != nil {
+		fmt.Fprintf(&out, " edns=%d,%d", opt.Version(), opt.UDPSize())
+		if opt.Do() {
+			out.WriteString(",do")
+		}
+		for _, o := range opt.Option {
+			if e, ok := o.(*dns.EDNS0_SUBNET); ok {
+				addr, _ := netip.AddrFromSlice(e.Address)
+				fmt.Fprintf(&out, " subnet=%s/%d scope=%d", addr.Unmap(), e.SourceNetmask, e.SourceScope)
+			}
+		}
+	}
+	if len(m.Question) != 1 {
+		fmt.Fprintf(&out, " questions=%d", len(m.Question))
+	}
+	out.WriteString("\n")
+	for _, section := range []struct {
+		name    string
+		records []dns.RR
+	}{{"answer", m.Answer}, {"authority", m.Ns}, {"additional", m.Extra}} {
+		for _, rr := range section.records {
+			if rr.Header().Rrtype != dns.TypeOPT {
+				fmt.Fprintf(&out, "  %-10s %s\n", section.name, strings.Join(strings.Fields(rr.String()), " "))
+			}
+		}
+	}
+	return out.String()
+}
+
+// diff shows the first lines that differ.
+func diff(want, got string) string {
+	w, g := bufio.NewScanner(strings.NewReader(want)), bufio.NewScanner(strings.NewReader(got))
+	for line := 1; ; line++ {
+		more, too := w.Scan(), g.Scan()
+		if !more && !too {
+			return ""
+		}
+		if w.Text() != g.Text() {
+			return fmt.Sprintf("line %d of the session\nwant: %s\n got: %s", line, w.Text(), g.Text())
+		}
+	}
+}

@@ -1,0 +1,237 @@
+package dnsserver
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+
+	"github.com/miekg/dns"
+	"golang.org/x/tools/txtar"
+)
+
+// steered is a bench with steered, static, delegated, wildcard and alias names.
+const steered = `
+-- regions --
+us-east 39.04 -77.49 198.51.100.0/26 2001:db8:2::/48
+eu-west 53.35 -6.26 192.0.2.0/26 2001:db8:1::/48
+-- bet.example.zone --
+$TTL 3600
+@ IN SOA ns1 hostmaster 1 3600 900 1209600 60
+@ IN NS ns1
+ns1 IN A 198.51.100.53
+play IN A 192.0.2.10
+play IN A 198.51.100.10
+www IN CNAME play
+sub IN NS ns.sub
+ns.sub IN A 192.0.2.99
+*.w IN A 192.0.2.30
+d IN DNAME new
+`
+
+func steeredBench(t testing.TB) *bench { return newBench(t, txtar.Parse([]byte(steered))) }
+
+// packet builds a message by hand: header fields, then sections as they are.
+func packet(flags, qd, an, ns, ar uint16, body ...[]byte) []byte {
+	var m []byte
+	for _, v := range []uint16{0xBEEF, flags, qd, an, ns, ar} {
+		m = binary.BigEndian.AppendUint16(m, v)
+	}
+	for _, part := range body {
+		m = append(m, part...)
+	}
+	return m
+}
+
+var (
+	playA = []byte("\x04play\x03bet\x07example\x00\x00\x01\x00\x01")
+	plain = []byte("\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00") // OPT, 1232
+)
+
+// option is an OPT record with one option.
+func option(code uint16, data ...byte) []byte {
+	o := binary.BigEndian.AppendUint16([]byte("\x00\x00\x29\x04\xd0\x00\x00\x00\x00"), uint16(4+len(data)))
+	o = binary.BigEndian.AppendUint16(o, code)
+	o = binary.BigEndian.AppendUint16(o, uint16(len(data)))
+	return append(o, data...)
+}
+
+func TestMalformed(t *testing.T) {
+	b := steeredBench(t)
+	const silence = -1
+	for _, c := range []struct {
+		name string
+		msg  []byte
+		want int // response code
+	}{
+		{"empty", nil, silence},
+		{"11 octets", make([]byte, 11), silence},
+		{"a response", packet(0x8000, 1, 0, 0, 0, playA), silence},
+		{"a response that is malformed", packet(0x8000, 7, 0, 0, 0), silence},
+		{"well-formed", packet(0, 1, 0, 0, 0, playA), rcodeNoError},
+		{"opcode 15", packet(0x7800, 1, 0, 0, 0, playA), rcodeNotImp},
+		{"header only, no question", packet(0, 0, 0, 0, 0), rcodeFormErr},
+		{"two questions", packet(0, 2, 0, 0, 0, playA, playA), rcodeFormErr},
+		{"question missing", packet(0, 1, 0, 0, 0), rcodeFormErr},
+		{"question cut", packet(0, 1, 0, 0, 0, playA[:len(playA)-1]), rcodeFormErr},
+		{"name with a pointer", packet(0, 1, 0, 0, 0, []byte("\xc0\x0c\x00\x01\x00\x01")), rcodeFormErr},
+		{"label of type 01", packet(0, 1, 0, 0, 0, []byte("\x41a\x00\x00\x01\x00\x01")), rcodeFormErr},
+		{"name of 256 octets", packet(0, 1, 0, 0, 0, longName(256), playA[len(playA)-4:]), rcodeFormErr},
+		{"name of 255 octets", packet(0, 1, 0, 0, 0, longName(255), playA[len(playA)-4:]), rcodeRefused},
+		{"an answer in the query", packet(0, 1, 1, 0, 0, playA, playA, make([]byte, 6)), rcodeFormErr},
+		{"OPT missing", packet(0, 1, 0, 0, 1, playA), rcodeFormErr},
+		{"OPT", packet(0, 1, 0, 0, 1, playA, plain), rcodeNoError},
+		{"two OPT", packet(0, 1, 0, 0, 2, playA, plain, plain), rcodeFormErr},
+		{"option cut", packet(0, 1, 0, 0, 1, playA, []byte("\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x03\x00\x08\x00")), rcodeFormErr},
+		{"option longer than OPT", packet(0, 1, 0, 0, 1, playA, []byte("\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x04\x00\x08\x00\x09")), rcodeFormErr},
+		{"unknown option", packet(0, 1, 0, 0, 1, playA, option(65001, 1, 2, 3)), rcodeNoError},
+		{"version 1 with rubbish options", packet(0, 1, 0, 0, 1, playA, []byte("\x00\x00\x29\x04\xd0\x00\x01\x00\x00\x00\x01\xff")), rcodeBadVers},
+		{"octets after the message", packet(0, 1, 0, 0, 0, playA, []byte("xyz")), rcodeNoError},
+		{"ECS", packet(0, 1, 0, 0, 1, playA, option(8, 0, 1, 24, 0, 185, 2, 100)), rcodeNoError},
+		{"ECS family 0, SOURCE 0", packet(0, 1, 0, 0, 1, playA, option(8, 0, 0, 0, 0)), rcodeNoError},
+		{"ECS family 0 with a prefix", packet(0, 1, 0, 0, 1, playA, option(8, 0, 0, 8, 0, 1)), rcodeFormErr},
+		{"ECS family 3", packet(0, 1, 0, 0, 1, playA, option(8, 0, 3, 8, 0, 1)), rcodeFormErr},
+		{"ECS of 3 octets", packet(0, 1, 0, 0, 1, playA, option(8, 0, 1, 0)), rcodeFormErr},
+		{"ECS SOURCE 33", packet(0, 1, 0, 0, 1, playA, option(8, 0, 1, 33, 0, 1, 2, 3, 4, 0)), rcodeFormErr},
+		{"ECS SOURCE 129", packet(0, 1, 0, 0, 1, playA, option(8, append([]byte{0, 2, 129, 0}, make([]byte, 17)...)...)), rcodeFormErr},
+		{"ECS too few octets", packet(0, 1, 0, 0, 1, playA, option(8, 0, 1, 24, 0, 185, 2)), rcodeFormErr},
+		{"ECS too many octets", packet(0, 1, 0, 0, 1, playA, option(8, 0, 1, 24, 0, 185, 2, 100, 0)), rcodeFormErr},
+		{"ECS bits after the prefix", packet(0, 1, 0, 0, 1, playA, option(8, 0, 1, 20, 0, 185, 2, 0x68)), rcodeFormErr},
+		{"ECS scope in a query", packet(0, 1, 0, 0, 1, playA, option(8, 0, 1, 24, 24, 185, 2, 100)), rcodeFormErr},
+		{"two ECS", packet(0, 1, 0, 0, 1, playA, twice(option(8, 0, 1, 24, 0, 185, 2, 100))), rcodeFormErr},
+	} {
+		buf := make([]byte, stride)
+		n := b.r.respond(b.snapshot, buf, copy(buf, c.msg), netip.MustParseAddr("127.0.0.1"), false)
+		if c.want == silence || n == 0 {
+			if n != 0 || c.want != silence {
+				t.Errorf("%s: %d octets of response, want code %d", c.name, n, c.want)
+			}
+			continue
+		}
+		m := new(dns.Msg)
+		if err := m.Unpack(buf[:n]); err != nil {
+			t.Errorf("%s: unreadable response: %v", c.name, err)
+		} else if m.Rcode != c.want || m.Id != 0xBEEF || !m.Response {
+			t.Errorf("%s: code %s, want %s", c.name, dns.RcodeToString[m.Rcode], dns.RcodeToString[c.want])
+		}
+	}
+}
+
+// longName is a wire name of n octets.
+func longName(n int) []byte {
+	var name []byte
+	for left := n - 1; left > 0; {
+		label := min(left-1, 63)
+		if left-1-label == 1 {
+			label-- // no room would be left for another label
+		}
+		name = append(name, byte(label))
+		name = append(name, make([]byte, label)...)
+		left -= 1 + label
+	}
+	return append(name, 0)
+}
+
+// twice doubles the one option of an OPT record.
+func twice(opt []byte) []byte {
+	length := 2 * (len(opt) - 11)
+	opt = append(opt, opt[11:]...)
+	binary.BigEndian.PutUint16(opt[9:], uint16(length))
+	return opt
+}
+
+// FuzzRespond sends what it likes. Whatever comes back must be a response that
+// can be read, fits the limits and echoes the query's id and question.
+func FuzzRespond(f *testing.F) {
+	b := steeredBench(f)
+	f.Add(packet(0, 1, 0, 0, 0, playA), false)
+	f.Add(packet(0x0110, 1, 0, 0, 1, playA, plain), true)
+	f.Add(packet(0, 1, 0, 0, 1, playA, option(8, 0, 1, 24, 0, 185, 2, 100)), false)
+	f.Add(packet(0, 1, 0, 0, 0, []byte("\x01x\x03sub\x03bet\x07example\x00\x00\x01\x00\x01")), false)
+	f.Add(packet(0, 1, 0, 0, 0, []byte("\x01x\x01w\x03bet\x07example\x00\x00\x01\x00\xff")), false)
+	f.Add(packet(0, 1, 0, 0, 0, []byte("\x01x\x01d\x03bet\x07example\x00\x00\xff\x00\x01")), true)
+	from := netip.MustParseAddr("192.0.2.1")
+	f.Fuzz(func(t *testing.T, msg []byte, stream bool) {
+		size := stride
+		if stream {
+			size = wholeTCP
+		}
+		if len(msg) > size {
+			return
+		}
+		buf := make([]byte, size)
+		n := b.r.respond(b.snapshot, buf, copy(buf, msg), from, stream)
+		if b.r.counts.panics.Load() > 0 {
+			t.Fatal("panic")
+		}
+		if n == 0 {
+			return
+		}
+		if !stream && n > safeUDP {
+			t.Fatalf("%d octets over UDP", n)
+		}
+		m := new(dns.Msg)
+		if err := m.Unpack(buf[:n]); err != nil {
+			t.Fatalf("unreadable response %x: %v", buf[:n], err)
+		}
+		if m.Id != binary.BigEndian.Uint16(msg) || !m.Response {
+			t.Fatalf("not a response to the query: %v", m)
+		}
+	})
+}
+
+func TestNoAllocations(t *testing.T) {
+	b := steeredBench(t)
+	from := netip.MustParseAddr("185.2.100.1")
+	buf := make([]byte, stride)
+	for _, name := range []string{"ns1", "play", "www", "nope", "x.sub", "x.w", "x.d"} {
+		for _, opt := range [][]byte{nil, plain, option(8, 0, 1, 24, 0, 185, 2, 100), option(8, 0, 2, 32, 0, 0x2a, 0, 0x23, 0xc5)} {
+			msg := queryFor(t, name+".bet.example.", opt)
+			if n := testing.AllocsPerRun(100, func() {
+				b.r.respond(b.snapshot, buf, copy(buf, msg), from, false)
+			}); n != 0 {
+				t.Errorf("%s: %v allocations", name, n)
+			}
+		}
+	}
+}
+
+func queryFor(t testing.TB, name string, opt []byte) []byte {
+	q := new(dns.Msg)
+	q.SetQuestion(name, dns.TypeA)
+	msg, err := q.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if opt != nil {
+		msg[11] = 1
+	}
+	return append(msg, opt...)
+}
+
+// BenchmarkRespond is the whole query in process, socket apart.
+func BenchmarkRespond(b *testing.B) {
+	bench := steeredBench(b)
+	from := netip.MustParseAddr("185.2.100.1")
+	for _, c := range []struct {
+		name, qname string
+		opt         []byte
+	}{
+		{"static", "ns1", nil},
+		{"nxdomain", "nope", nil},
+		{"referral", "x.sub", nil},
+		{"wildcard", "x.w", nil},
+		{"geo-by-source", "play", nil},
+		{"geo-by-ECS-IPv4", "play", option(8, 0, 1, 24, 0, 185, 2, 100)},
+		{"geo-by-ECS-IPv6", "play", option(8, 0, 2, 32, 0, 0x2a, 0, 0x23, 0xc5)},
+		{"geo-by-CNAME", "www", nil},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			msg := queryFor(b, c.qname+".bet.example.", c.opt)
+			buf := make([]byte, stride)
+			b.ReportAllocs()
+			for b.Loop() {
+				bench.r.respond(bench.snapshot, buf, copy(buf, msg), from, false)
+			}
+		})
+	}
+}

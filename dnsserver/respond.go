@@ -1,0 +1,392 @@
+package dnsserver
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"runtime/debug"
+
+	"github.com/rs/zerolog"
+	"nearside/regions"
+	"nearside/zones"
+)
+
+// Limits of a response in octets.
+const (
+	plainUDP = 512   // without EDNS (RFC 1035, 4.2.1)
+	safeUDP  = 1232  // with it: never fragmented (RFC 9715)
+	wholeTCP = 65535 // what the length field of TCP can say
+)
+
+// maxChain is how many CNAME or DNAME records a response follows; a longer
+// chain is given in part, and the resolver asks on.
+const maxChain = 16
+
+// responder answers one query at a time in its own memory. Every UDP worker has
+// one, and TCP connections borrow one while they answer.
+type responder struct {
+	counts *counts
+	log    zerolog.Logger // for bugs alone: see survive
+
+	query
+	msg   []byte // the message: question kept from the query, response appended
+	limit int    // of the whole message, OPT included
+	snap  *Snapshot
+	zone  *zones.Zone
+	from  netip.Addr
+
+	qname []byte // the name being looked up, lower case: the one asked for, then each target of a chain
+	at    int    // offset in msg of qname, uncompressed: every owner name points to it or into it
+	chain [maxChain]int
+
+	rcode      int
+	authentic  bool // AA
+	truncated  bool // TC
+	answers    uint16
+	authority  uint16
+	additional uint16
+
+	placed bool         // the client was placed: a steered link was met
+	list   []regions.ID // its preference list
+	scope  int          // ECS scope of the response
+	ask    netip.Addr   // the subnet that counts, invalid if none
+}
+
+// respond turns the query in buf[:n] into its response in the same buffer and
+// returns the response's length, or 0 for silence. buf has room for wholeTCP
+// octets when stream is set, else for safeUDP.
+func (r *responder) respond(s *Snapshot, buf []byte, n int, from netip.Addr, stream bool) (length int) {
+	defer r.survive(buf, &length)
+	r.counts.received.Add(1)
+	// Silence to what is no query: answering a response could make two servers
+	// talk to each other for ever.
+	if n < headerSize || buf[2]&flagQR != 0 {
+		r.counts.dropped.Add(1)
+		return 0
+	}
+	r.reset(s, buf, from, stream)
+	switch {
+	case buf[2]&maskOpcode != 0:
+		r.rcode = rcodeNotImp
+	case binary.BigEndian.Uint16(buf[4:]) != 1: // RFC 9619
+		r.rcode = rcodeFormErr
+	case !r.parse(buf[:n]):
+		r.ecs = clientSubnet{}
+		r.rcode = rcodeFormErr
+	case r.version != 0:
+		r.rcode = rcodeBadVers
+	default:
+		r.setLimit(stream)
+		r.msg = buf[:r.end]
+		r.answer()
+	}
+	return r.finish(buf)
+}
+
+// survive turns a panic, which would be a bug of ours, into a SERVFAIL for the
+// one query that met it.
+func (r *responder) survive(buf []byte, length *int) {
+	if cause := recover(); cause != nil {
+		r.counts.panics.Add(1)
+		r.log.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).
+			Msg("a query hit a bug in nearside and was answered SERVFAIL: please report this")
+		r.end, r.edns, r.rcode, r.truncated = 0, false, rcodeServFail, false
+		*length = r.finish(buf)
+	}
+}
+
+// reset forgets the last query.
+func (r *responder) reset(s *Snapshot, buf []byte, from netip.Addr, stream bool) {
+	r.snap, r.from = s, from
+	r.end, r.opt = 0, opt{}
+	r.msg = buf[:headerSize]
+	r.rcode, r.authentic, r.truncated = rcodeNoError, false, false
+	r.answers, r.authority, r.additional = 0, 0, 0
+	r.placed, r.list, r.scope = false, nil, 0
+	r.limit = plainUDP
+	if stream {
+		r.limit = wholeTCP
+	}
+}
+
+// setLimit says how long the records may get, which leaves room for OPT.
+func (r *responder) setLimit(stream bool) {
+	if !r.edns {
+		return
+	}
+	if !stream {
+		r.limit = max(plainUDP, min(safeUDP, int(r.size)))
+	}
+	r.limit -= optSize + r.ecs.wireSize()
+}
+
+// finish writes OPT and the header and returns the length of the message. A
+// message whose question could not be read is answered with a bare header.
+func (r *responder) finish(buf []byte) int {
+	if r.rcode != rcodeNoError && r.rcode != rcodeNXDomain && r.rcode != rcodeYXDomain {
+		r.msg = buf[:max(r.end, headerSize)]
+		r.answers, r.authority, r.additional = 0, 0, 0
+	}
+	r.counts.rcode(r.rcode)
+	if r.edns {
+		r.appendOPT()
+	}
+	opcode := buf[2] & maskOpcode
+	buf[2] = flagQR | opcode | buf[2]&flagRD
+	if r.authentic {
+		buf[2] |= flagAA
+	}
+	if r.truncated {
+		r.counts.truncated.Add(1)
+		buf[2] |= flagTC
+	}
+	// CD is copied as NSD, Knot and BIND do; RA, Z and AD are clear.
+	buf[3] = buf[3]&flagCD | byte(r.rcode)&0x0F
+	questions := uint16(1)
+	if r.end == 0 {
+		questions = 0
+	}
+	binary.BigEndian.PutUint16(buf[4:], questions)
+	binary.BigEndian.PutUint16(buf[6:], r.answers)
+	binary.BigEndian.PutUint16(buf[8:], r.authority)
+	binary.BigEndian.PutUint16(buf[10:], r.additional)
+	return len(r.msg)
+}
+
+// appendOPT writes our OPT record: payload size, extended rcode, version 0, the
+// DO bit as it came, and the client subnet with its scope (RFC 6891, RFC 7871).
+func (r *responder) appendOPT() {
+	b := append(r.msg, 0, 0, typeOPT)
+	b = binary.BigEndian.AppendUint16(b, safeUDP)
+	flags := byte(0)
+	if r.do {
+		flags = 0x80
+	}
+	b = append(b, byte(r.rcode>>4), 0, flags, 0)
+	b = binary.BigEndian.AppendUint16(b, uint16(r.ecs.wireSize()))
+	if r.ecs.present {
+		scope := r.scope
+		if !r.ask.IsValid() {
+			scope = 0 // not believed, or SOURCE 0: the source address decided
+		}
+		b = r.ecs.append(b, scope)
+	}
+	r.msg = b
+	r.additional++
+}
+
+// answer fills the sections of a well-formed query of class IN.
+func (r *responder) answer() {
+	r.counts.question(r.qtype)
+	r.zone = nil
+	if r.qclass == classIN || r.qclass == classANY {
+		r.findZone()
+	}
+	switch {
+	case r.zone == nil, r.qtype == typeAXFR, r.qtype == typeIXFR:
+		r.rcode = rcodeRefused
+		return
+	case r.zone.Failed():
+		r.rcode = rcodeServFail
+		return
+	}
+	r.ask = netip.Addr{}
+	if r.ecs.present && r.snap.policy.believes(r.from) {
+		r.ask = r.ecs.addr()
+	}
+	r.authentic = true
+	r.qname, r.at = r.name(), headerSize
+	if !r.resolve() {
+		r.truncate()
+	}
+}
+
+// findZone finds the zone that answers: the deepest one, save for DS at its
+// apex, which is the parent's to tell (RFC 4035, 3.1.4.1).
+func (r *responder) findZone() {
+	zone, index := r.snap.zones.Find(r.name())
+	if zone != nil && r.qtype == typeDS && len(zone.Apex()) == r.nameLen && r.nameLen > 1 {
+		if parent, i := r.snap.zones.Find(r.name()[1+r.nameBuf[0]:]); parent != nil {
+			zone, index = parent, i
+		}
+	}
+	r.zone = zone
+	r.counts.zone(r.snap.zones, index)
+}
+
+// truncate empties the response and sets TC: the client asks again by TCP, and
+// half an RRset is no use to anybody (RFC 2181, 9).
+func (r *responder) truncate() {
+	r.msg = r.msg[:r.end]
+	r.answers, r.authority, r.additional = 0, 0, 0
+	r.rcode, r.truncated = rcodeNoError, true
+}
+
+// resolve follows RFC 1034, 4.3.2, within the zone: a chain that leaves it is
+// left to the resolver. It returns false if the response does not fit.
+func (r *responder) resolve() bool {
+	for hop := 0; ; hop++ {
+		result := r.zone.Lookup(r.qname, r.qtype)
+		switch result.Outcome {
+		case zones.Answer:
+			return r.answerSet(result.Set)
+		case zones.NoData:
+			return r.negative(rcodeNoError, result.Steered)
+		case zones.NXDomain:
+			return r.negative(rcodeNXDomain, false)
+		case zones.Referral:
+			return r.referral(result)
+		}
+		if hop == maxChain {
+			return true
+		}
+		r.chain[hop] = r.at
+		var on, fits bool
+		if result.Outcome == zones.Alias {
+			on, fits = r.followCNAME(result.Set)
+		} else {
+			on, fits = r.followDNAME(result)
+		}
+		if !on || !fits {
+			return fits
+		}
+		for _, at := range r.chain[:hop+1] {
+			if sameName(r.msg[at:], r.qname) {
+				return true // a loop: every record of it is in the answer already
+			}
+		}
+	}
+}
+
+// answerSet puts the RRset asked for into the answer section.
+func (r *responder) answerSet(set zones.RRset) bool {
+	records, n, ok := r.records(set)
+	if !ok {
+		return r.negative(rcodeNoError, true)
+	}
+	if !r.appendRecords(records, n, r.at, &r.answers) {
+		return false
+	}
+	r.appendAdditional(set, len(r.msg)-len(records), nil)
+	return true
+}
+
+// records returns the records of an RRset for this client: all of a static one,
+// those of the chosen region of a steered one. It returns false when every
+// region of a steered one is drained.
+func (r *responder) records(set zones.RRset) (wire []byte, n uint16, ok bool) {
+	if set.Regions == 0 {
+		return set.Wire, set.Count, true
+	}
+	if !r.placed {
+		r.list, r.scope = r.snap.places.Prefer(r.ask, r.from)
+		r.placed = true
+	}
+	region, ok := r.snap.state.Choose(r.list, regions.Set(set.Regions))
+	if !ok {
+		r.counts.exhausted.Add(1)
+		return nil, 0, false
+	}
+	r.counts.regions[region].Add(1)
+	wire, n = r.zone.Variant(set, uint8(region))
+	return wire, n, true
+}
+
+// followCNAME adds a CNAME and moves on to its target. It returns on=false
+// where the chain ends: the target is in another zone, or there is no CNAME
+// left to give.
+func (r *responder) followCNAME(set zones.RRset) (on, fits bool) {
+	record, n, ok := r.records(set)
+	if !ok {
+		return false, r.negative(rcodeNoError, true)
+	}
+	if !r.appendRecords(record, n, r.at, &r.answers) {
+		return false, false
+	}
+	return r.moveTo(len(r.msg) - len(record) + ownerPointer + recordFix), true
+}
+
+// followDNAME adds the DNAME, synthesises its CNAME (RFC 6672, 3.1) and moves on.
+func (r *responder) followDNAME(result zones.Result) (on, fits bool) {
+	record := result.Set.Wire
+	if !r.appendRecords(record, 1, r.at+len(r.qname)-result.Owner, &r.answers) {
+		return false, false
+	}
+	target := record[ownerPointer+recordFix:]
+	prefix := len(r.qname) - result.Owner
+	if prefix+len(target) > maxName {
+		r.rcode = rcodeYXDomain // RFC 6672, 2.2
+		return false, true
+	}
+	if !r.fits(ownerPointer + recordFix + prefix + len(target)) {
+		return false, false
+	}
+	b := appendPointer(r.msg, r.at)
+	b = append(b, 0, typeCNAME)
+	b = append(b, record[ownerPointer+2:ownerPointer+8]...) // CLASS and TTL of the DNAME
+	b = binary.BigEndian.AppendUint16(b, uint16(prefix+len(target)))
+	name := len(b)
+	b = append(b, r.msg[r.at:r.at+prefix]...)
+	r.msg = append(b, target...)
+	r.answers++
+	return r.moveTo(name), true
+}
+
+// moveTo makes the uncompressed name at offset at of the message the next one
+// to look up. It returns false if it lies outside the zone.
+func (r *responder) moveTo(at int) bool {
+	n, ok := lowerName(r.nameBuf[:], r.msg[at:])
+	if !ok || at > maxPointer {
+		return false
+	}
+	r.nameLen = n
+	r.qname, r.at = r.name(), at
+	next, _ := r.snap.zones.Find(r.qname)
+	return next == r.zone
+}
+
+// negative adds the SOA of a NODATA or NXDOMAIN (RFC 2308, 3). steered caps its
+// TTL: the name is a steered one, so the next state may have an answer.
+func (r *responder) negative(rcode int, steered bool) bool {
+	r.rcode = rcode
+	soa := r.zone.Negative()
+	if !r.appendRecords(soa, 1, r.at+len(r.qname)-len(r.zone.Apex()), &r.authority) {
+		return false
+	}
+	if steered {
+		ttl := r.msg[len(r.msg)-len(soa)+ownerPointer+4:]
+		binary.BigEndian.PutUint32(ttl, min(binary.BigEndian.Uint32(ttl), r.snap.policy.NegativeTTL))
+	}
+	return true
+}
+
+// referral answers with the NS RRset of a zone cut and its glue.
+func (r *responder) referral(result zones.Result) bool {
+	if r.answers == 0 {
+		r.authentic = false // AA tells of the first name in the answer section
+	}
+	set := result.Set
+	cut := r.at + len(r.qname) - result.Owner
+	if !r.appendRecords(set.Wire, set.Count, cut, &r.authority) {
+		return false
+	}
+	return r.appendAdditional(set, len(r.msg)-len(set.Wire), r.qname[len(r.qname)-result.Owner:])
+}
+
+// appendAdditional adds the addresses of the names in set, whose records begin
+// at offset at of the message. Those that do not fit are left out, but glue at
+// or below a cut (nil: there is none) is not optional (RFC 9471): it returns
+// false if such glue does not fit.
+func (r *responder) appendAdditional(set zones.RRset, at int, cut []byte) bool {
+	for i := 0; ; i++ {
+		more, ok := r.zone.Additional(set, i)
+		if !ok {
+			return true
+		}
+		target := at + more.Target
+		if target > maxPointer || !r.appendRecords(more.Set.Wire, more.Set.Count, target, &r.additional) {
+			if cut != nil && inDomain(r.msg[target:], cut) {
+				return false
+			}
+		}
+	}
+}

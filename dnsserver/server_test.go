@@ -1,0 +1,189 @@
+package dnsserver
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/rs/zerolog"
+)
+
+// serveBench runs a server on these addresses and returns the bound ones.
+func serveBench(t *testing.T, addrs ...string) (*Server, *bench) {
+	t.Helper()
+	s, err := Listen(addrs, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := steeredBench(t)
+	s.Swap(b.snapshot)
+	ctx, cancel := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	done.Go(func() {
+		if err := s.Serve(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { cancel(); done.Wait() })
+	return s, b
+}
+
+func lookup(t *testing.T, network string, to netip.AddrPort, name string) *dns.Msg {
+	t.Helper()
+	q := new(dns.Msg)
+	q.SetQuestion(name, dns.TypeA)
+	c := &dns.Client{Net: network, Timeout: 5 * time.Second}
+	m, _, err := c.Exchange(q, to.String())
+	if err != nil {
+		t.Fatalf("%s %s: %v", network, to, err)
+	}
+	return m
+}
+
+func TestServe(t *testing.T) {
+	s, _ := serveBench(t, "127.0.0.1:0", "[::1]:0")
+	for _, at := range s.Addrs() {
+		for _, network := range []string{"udp", "tcp"} {
+			m := lookup(t, network, at, "play.bet.example.")
+			if len(m.Answer) != 1 || !strings.Contains(m.Answer[0].String(), "198.51.100.10") {
+				t.Errorf("%s %s: %v", network, at, m.Answer)
+			}
+		}
+	}
+	c := s.Counters()
+	if c.Zones["bet.example."] != 4 || c.Types[dns.TypeA] != 4 || c.Rcodes[0] != 4 || c.Regions[0] != 4 || c.TCPAccepted != 2 {
+		t.Errorf("counters: %+v", c)
+	}
+}
+
+// A query to any address of the machine must be answered from that address, or
+// a resolver will not take the answer.
+func TestWildcardAnswersFromTheAddressAsked(t *testing.T) {
+	s, _ := serveBench(t, ":0")
+	port := s.Addrs()[0].Port()
+	for _, addr := range []string{"127.0.0.1", "127.0.0.2", "127.9.9.9", "::1"} {
+		lookup(t, "udp", netip.AddrPortFrom(netip.MustParseAddr(addr), port), "ns1.bet.example.")
+		lookup(t, "tcp", netip.AddrPortFrom(netip.MustParseAddr(addr), port), "ns1.bet.example.")
+	}
+}
+
+func TestSecondServerIsRefused(t *testing.T) {
+	s, _ := serveBench(t, "127.0.0.1:0")
+	_, err := Listen([]string{s.Addrs()[0].String()}, zerolog.Nop())
+	if err == nil || !strings.Contains(err.Error(), "another server has this port") {
+		t.Errorf("a second server on %s: %v", s.Addrs()[0], err)
+	}
+}
+
+// Queries written in one go, octet by octet, or with the end of the last one
+// missing: every whole one is answered.
+func TestPipelining(t *testing.T) {
+	s, _ := serveBench(t, "127.0.0.1:0")
+	conn, err := net.Dial("tcp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	const queries = 500
+	var stream []byte
+	for id := range queries {
+		msg := queryFor(t, "play.bet.example.", nil)
+		binary.BigEndian.PutUint16(msg, uint16(id))
+		stream = binary.BigEndian.AppendUint16(stream, uint16(len(msg)))
+		stream = append(stream, msg...)
+	}
+	go func() {
+		for _, c := range stream[:200] {
+			if _, err := conn.Write([]byte{c}); err != nil {
+				t.Error(err)
+			}
+		}
+		// Half a query at the end must not hold up the answers before it.
+		if _, err := conn.Write(append(stream[200:], 0, 50, 1, 2, 3)); err != nil {
+			t.Error(err)
+		}
+	}()
+	for id := range queries {
+		var prefix [2]byte
+		if _, err := io.ReadFull(conn, prefix[:]); err != nil {
+			t.Fatalf("response %d: %v", id, err)
+		}
+		msg := make([]byte, binary.BigEndian.Uint16(prefix[:]))
+		if _, err := io.ReadFull(conn, msg); err != nil {
+			t.Fatal(err)
+		}
+		if got := binary.BigEndian.Uint16(msg); got != uint16(id) {
+			t.Fatalf("response %d has id %d", id, got)
+		}
+	}
+}
+
+// While snapshots are swapped, every answer is of the old or the new one, and
+// no query sent after a new answer was received gets an old one.
+func TestSwapUnderLoad(t *testing.T) {
+	s, b := serveBench(t, "127.0.0.1:0")
+	b.inputs.Drains[0].On = true
+	drained := b.snapshot.WithState(b.table.Evaluate(nil, b.inputs))
+	for range 50 {
+		s.Swap(drained)
+		for range 4 { // a socket each, so that all workers are met
+			m := lookup(t, "udp", s.Addrs()[0], "play.bet.example.")
+			if got := m.Answer[0].(*dns.A).A.String(); got != "192.0.2.10" {
+				t.Fatalf("drained region answered: %s", got)
+			}
+		}
+		s.Swap(b.snapshot)
+		if got := lookup(t, "udp", s.Addrs()[0], "play.bet.example.").Answer[0].(*dns.A).A.String(); got != "198.51.100.10" {
+			t.Fatalf("the nearest region did not come back: %s", got)
+		}
+	}
+}
+
+// The counters survive a change of zones.
+func TestZoneCountersAcrossReload(t *testing.T) {
+	s, _ := serveBench(t, "127.0.0.1:0")
+	for range 3 {
+		lookup(t, "udp", s.Addrs()[0], "ns1.bet.example.")
+		lookup(t, "tcp", s.Addrs()[0], "ns1.bet.example.")
+		s.Swap(steeredBench(t).snapshot)
+	}
+	if n := s.Counters().Zones["bet.example."]; n != 6 {
+		t.Errorf("%d queries counted, want 6", n)
+	}
+}
+
+func TestStopWhileConnected(t *testing.T) {
+	s, err := Listen([]string{"127.0.0.1:0"}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Swap(steeredBench(t).snapshot)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx) }()
+	conn, err := net.Dial("tcp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	lookup(t, "udp", s.Addrs()[0], "ns1.bet.example.")
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(4 * time.Second):
+		t.Error("an idle connection holds up the stop")
+	}
+}

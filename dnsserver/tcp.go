@@ -1,0 +1,261 @@
+package dnsserver
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxStreams bounds open TCP connections; over it the one that has been
+	// idle longest makes room (RFC 7766, 6.2.3).
+	maxStreams = 4096
+	// idleTime is how long a connection may stay without a query.
+	idleTime = 10 * time.Second
+	// messageTime is how long a client may take over sending one message, or
+	// over taking its responses: slower ones hold memory for nothing.
+	messageTime = 5 * time.Second
+	// readAhead is the memory of an idle connection: some pipelined queries.
+	readAhead = 1024
+	// flushAt is when pipelined responses are sent although more queries wait.
+	flushAt = 16 << 10
+)
+
+// streams answers queries that come by TCP (RFC 7766). A connection has a
+// goroutine, but borrows buffers and a responder only while it answers.
+type streams struct {
+	server     *Server
+	responders chan *responder
+	counts     []*counts
+	buffers    sync.Pool // of *exchange
+
+	mu       sync.Mutex
+	open     map[*stream]struct{}
+	stopped  bool
+	accepted atomic.Uint64
+}
+
+// stream is one connection.
+type stream struct {
+	conn   *net.TCPConn
+	from   netip.Addr
+	active atomic.Int64 // when it last did something, Unix nanoseconds
+}
+
+// exchange is the memory for answering: one message, and responses not yet sent.
+type exchange struct {
+	message [wholeTCP]byte
+	out     []byte
+}
+
+func newStreams(s *Server) *streams {
+	t := &streams{
+		server:     s,
+		responders: make(chan *responder, runtime.GOMAXPROCS(0)),
+		buffers:    sync.Pool{New: func() any { return new(exchange) }},
+		open:       make(map[*stream]struct{}),
+	}
+	for range cap(t.responders) {
+		c := new(counts)
+		t.counts = append(t.counts, c)
+		t.responders <- &responder{counts: c, log: s.log}
+	}
+	return t
+}
+
+// accept takes connections until the listener is closed.
+func (t *streams) accept(l net.Listener, running *sync.WaitGroup) {
+	for {
+		conn, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil: // out of file descriptors, most likely
+			t.closeIdlest()
+			time.Sleep(pause)
+			continue
+		}
+		c := conn.(*net.TCPConn)
+		at, _ := netip.ParseAddrPort(c.RemoteAddr().String())
+		st := &stream{conn: c, from: at.Addr().Unmap().WithZone("")}
+		if t.add(st) {
+			running.Go(func() { t.serve(st) })
+		}
+	}
+}
+
+// add registers a connection, making room if need be. It returns false when
+// the server stops.
+func (t *streams) add(st *stream) bool {
+	st.touch()
+	if t.count() >= maxStreams {
+		t.closeIdlest()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped {
+		_ = st.conn.Close()
+		return false
+	}
+	t.open[st] = struct{}{}
+	t.accepted.Add(1)
+	return true
+}
+
+func (t *streams) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.open)
+}
+
+// closeIdlest closes the connection that has been idle longest. It is taken off
+// the list at once, so that a burst of new ones closes as many old ones.
+func (t *streams) closeIdlest() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var idlest *stream
+	for st := range t.open {
+		if idlest == nil || st.active.Load() < idlest.active.Load() {
+			idlest = st
+		}
+	}
+	if idlest != nil {
+		delete(t.open, idlest)
+		_ = idlest.conn.Close()
+	}
+}
+
+// serve answers the queries of one connection until it ends.
+func (t *streams) serve(st *stream) {
+	defer func() {
+		t.mu.Lock()
+		delete(t.open, st)
+		t.mu.Unlock()
+		_ = st.conn.Close()
+	}()
+	in := bufio.NewReaderSize(st.conn, readAhead)
+	for st.await(in) {
+		if err := t.exchange(st, in); err != nil {
+			return
+		}
+	}
+}
+
+// touch notes that the connection did something and gives it time for more.
+func (st *stream) touch() {
+	now := time.Now()
+	st.active.Store(now.UnixNano())
+	// A failure shows at the next read.
+	_ = st.conn.SetReadDeadline(now.Add(idleTime))
+}
+
+// await waits for the first octet of a query.
+func (st *stream) await(in *bufio.Reader) bool {
+	_, err := in.Peek(1)
+	return err == nil
+}
+
+// exchange answers the queries that have come: those a client pipelined share
+// buffers and, as far as they fit, one write.
+func (t *streams) exchange(st *stream, in *bufio.Reader) error {
+	x := t.buffers.Get().(*exchange)
+	defer t.buffers.Put(x)
+	x.out = x.out[:0]
+	for in.Buffered() > 0 {
+		if err := st.conn.SetReadDeadline(time.Now().Add(messageTime)); err != nil {
+			return err
+		}
+		n, err := x.read(in)
+		if err != nil {
+			return err
+		}
+		t.answer(x, n, st.from)
+		for whole(in) && len(x.out) < flushAt {
+			if n, err = x.read(in); err != nil {
+				return err
+			}
+			t.answer(x, n, st.from)
+		}
+		if err := x.flush(st); err != nil {
+			return err
+		}
+	}
+	st.touch()
+	return t.stoppedError()
+}
+
+// whole reports whether a whole message has come, so that reading it cannot
+// hold up the responses before it.
+func whole(in *bufio.Reader) bool {
+	if in.Buffered() < 2 {
+		return false
+	}
+	prefix, err := in.Peek(2)
+	return err == nil && in.Buffered() >= 2+int(binary.BigEndian.Uint16(prefix))
+}
+
+// stoppedError ends a connection that has nothing under way when the server stops.
+func (t *streams) stoppedError() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// read reads one message: its length in two octets, then itself (RFC 1035, 4.2.2).
+func (x *exchange) read(in *bufio.Reader) (int, error) {
+	if _, err := io.ReadFull(in, x.message[:2]); err != nil {
+		return 0, err
+	}
+	n := int(binary.BigEndian.Uint16(x.message[:]))
+	_, err := io.ReadFull(in, x.message[:n])
+	return n, err
+}
+
+// answer answers the query in x.message[:n] with a borrowed responder.
+func (t *streams) answer(x *exchange, n int, from netip.Addr) {
+	r := <-t.responders
+	length := r.respond(t.server.snapshot.Load(), x.message[:], n, from, true)
+	t.responders <- r
+	if length > 0 {
+		x.out = binary.BigEndian.AppendUint16(x.out, uint16(length))
+		x.out = append(x.out, x.message[:length]...)
+	}
+}
+
+// flush sends the responses.
+func (x *exchange) flush(st *stream) error {
+	if len(x.out) == 0 {
+		return nil
+	}
+	if err := st.conn.SetWriteDeadline(time.Now().Add(messageTime)); err != nil {
+		return err
+	}
+	_, err := st.conn.Write(x.out)
+	x.out = x.out[:0]
+	return err
+}
+
+// stop ends every connection after the message it is at.
+func (t *streams) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopped = true
+	for st := range t.open {
+		_ = st.conn.SetReadDeadline(time.Now())
+	}
+}
+
+// numbers returns how many connections are open and were accepted.
+func (t *streams) numbers() (open int, accepted uint64) {
+	return t.count(), t.accepted.Load()
+}

@@ -1,0 +1,305 @@
+package dnsserver
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// batch is how many datagrams one system call receives or sends: enough to
+	// share its cost, few enough for their buffers to stay in the L1 cache.
+	batch = 32
+	// stride is the room for one datagram: a response of safeUDP octets and a
+	// little more. It is an odd number of cache lines, so that the buffers do
+	// not fall into the same cache sets.
+	stride = 21 * 64
+	// receiveBuffer is asked of the kernel: 10 ms of queries at full speed, where
+	// the default holds 1 ms.
+	receiveBuffer = 4 << 20
+	// yieldEvery is after how many full batches the worker lets others have
+	// its core: raw system calls do not tell the scheduler.
+	yieldEvery = 64
+	// lastBatches bounds what is still answered after a stop.
+	lastBatches = 256
+	// pause is how long a worker waits after an error of the socket that should
+	// not happen, so that it never spins.
+	pause = 10 * time.Millisecond
+)
+
+// datagram is the kernel's struct mmsghdr.
+type datagram struct {
+	header unix.Msghdr
+	length uint32
+	_      [4]byte
+}
+
+// controlSize holds one IP_PKTINFO or IPV6_PKTINFO message.
+const controlSize = 64
+
+// udpWorker is a socket and the goroutine that answers on it. The sockets of
+// an address share its port by SO_REUSEPORT, and the kernel spreads clients over
+// them. Nothing is shared between workers but the snapshot.
+type udpWorker struct {
+	server *Server
+	conn   *net.UDPConn
+	raw    syscall.RawConn
+
+	responder
+	counts counts
+
+	in, out  [batch]datagram
+	vectors  [batch]unix.Iovec
+	names    [batch]unix.RawSockaddrInet6
+	controls [batch][controlSize]byte
+	buffers  [batch * stride]byte
+
+	wildcard bool // bound to all addresses: answer from the one that was asked
+	stopping atomic.Bool
+	drops    atomic.Uint64 // the kernel's drop counter as last read
+	fault    error         // why readable gave up
+}
+
+// newUDPWorker opens a socket on at.
+func newUDPWorker(s *Server, at netip.AddrPort) (*udpWorker, error) {
+	w := &udpWorker{server: s, wildcard: at.Addr().IsUnspecified()}
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		return errors.Join(raw.Control(func(fd uintptr) { err = w.setOptions(int(fd), at.Addr().Is6()) }), err)
+	}}
+	conn, err := config.ListenPacket(context.Background(), networkOf("udp", at.String()), at.String())
+	if err != nil {
+		return nil, err
+	}
+	w.conn = conn.(*net.UDPConn)
+	if w.raw, err = w.conn.SyscallConn(); err != nil {
+		return nil, errors.Join(err, w.conn.Close())
+	}
+	w.responder.counts, w.responder.log = &w.counts, s.log
+	w.wire()
+	w.checkBuffer(s.log)
+	return w, nil
+}
+
+// setOptions sets what must be set before the socket is bound.
+func (w *udpWorker) setOptions(fd int, ipv6 bool) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		return err
+	}
+	// Only root may go beyond net.core.rmem_max; checkBuffer says what came of it.
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer); err != nil {
+			return err
+		}
+	}
+	switch {
+	case ipv6:
+		// Never fragment by path MTU tricks of others: RFC 9715, 3.1.
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT)
+		if w.wildcard {
+			return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		}
+	default:
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT)
+		if w.wildcard {
+			return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		}
+	}
+	return nil
+}
+
+// checkBuffer warns if the kernel granted less than half of the receive buffer.
+func (w *udpWorker) checkBuffer(log zerolog.Logger) {
+	_ = w.raw.Control(func(fd uintptr) {
+		granted, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
+		// The kernel reports twice what it grants: its own bookkeeping counts too.
+		if err == nil && granted/2 < receiveBuffer/2 {
+			log.Warn().Int("bytes", granted/2).Int("wanted", receiveBuffer).
+				Msgf("small UDP receive buffer: bursts may be dropped; set net.core.rmem_max to %d", receiveBuffer)
+		}
+	})
+}
+
+// wire connects the headers to their buffers, once.
+func (w *udpWorker) wire() {
+	for i := range batch {
+		w.vectors[i].Base = &w.buffers[i*stride]
+		h := &w.in[i].header
+		h.Name = (*byte)(unsafe.Pointer(&w.names[i]))
+		h.Iov = &w.vectors[i]
+		h.Iovlen = 1
+		if w.wildcard {
+			h.Control = &w.controls[i][0]
+		}
+	}
+}
+
+// run answers until stop.
+func (w *udpWorker) run() {
+	readable := w.readable
+	for {
+		err := w.raw.Read(readable)
+		if w.stopping.Load() {
+			break
+		}
+		w.server.log.Error().Err(errors.Join(err, w.fault)).Stringer("addr", w.conn.LocalAddr()).Msg("receiving from the network failed; trying again")
+		time.Sleep(pause)
+	}
+	// What came before the stop is answered.
+	_ = w.raw.Control(func(fd uintptr) {
+		for range lastBatches {
+			n, err := w.receive(fd)
+			if err != nil {
+				return
+			}
+			w.serve(fd, n)
+		}
+	})
+}
+
+// stop wakes the worker if it waits, and makes it end.
+func (w *udpWorker) stop() error {
+	w.stopping.Store(true)
+	return w.conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+// readable answers what has come until nothing is left, then has the caller
+// wait in the network poller: while packets come there is no wake-up to pay
+// for, and while none comes no core is used. It returns true on an error.
+func (w *udpWorker) readable(fd uintptr) bool {
+	for round := 1; ; round++ {
+		n, err := w.receive(fd)
+		switch {
+		case err == unix.EAGAIN:
+			return false
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			w.fault = err
+			return true
+		}
+		w.serve(fd, n)
+		if w.stopping.Load() {
+			return false
+		}
+		if round%yieldEvery == 0 {
+			runtime.Gosched()
+		}
+	}
+}
+
+// receive takes up to batch datagrams from the kernel without waiting.
+func (w *udpWorker) receive(fd uintptr) (int, error) {
+	for i := range batch {
+		h := &w.in[i].header
+		h.Namelen = unix.SizeofSockaddrInet6
+		w.vectors[i].Len = stride
+		if w.wildcard {
+			h.Controllen = controlSize
+		}
+	}
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&w.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// serve answers the n datagrams received, all from one snapshot.
+func (w *udpWorker) serve(fd uintptr, n int) {
+	snapshot := w.server.snapshot.Load()
+	ready := 0
+	for i := range n {
+		if w.in[i].header.Flags&unix.MSG_TRUNC != 0 {
+			w.counts.dropped.Add(1) // no query is that long
+			continue
+		}
+		buffer := w.buffers[i*stride : (i+1)*stride : (i+1)*stride]
+		length := w.respond(snapshot, buffer, int(w.in[i].length), source(&w.names[i]), false)
+		if length == 0 {
+			continue
+		}
+		w.vectors[i].Len = uint64(length)
+		w.out[ready].header = w.in[i].header
+		if w.wildcard {
+			clearInterface(w.controls[i][:w.in[i].header.Controllen])
+		}
+		ready++
+	}
+	w.send(fd, ready)
+}
+
+// send hands n responses to the kernel. One that the kernel refuses (no route to
+// that client, say) is skipped and counted.
+func (w *udpWorker) send(fd uintptr, n int) {
+	for done := 0; done < n; {
+		sent, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&w.out[done])), uintptr(n-done), unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			done += int(sent)
+		case unix.EINTR:
+		case unix.EAGAIN:
+			ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+			if k, err := unix.Poll(ready, int(pause.Milliseconds())); k == 0 && err == nil {
+				w.counts.lost.Add(uint64(n - done))
+				return
+			}
+		default:
+			w.counts.lost.Add(1)
+			done++
+		}
+	}
+}
+
+// source returns the address a datagram came from.
+func source(name *unix.RawSockaddrInet6) netip.Addr {
+	if name.Family == unix.AF_INET {
+		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr)
+	}
+	return netip.AddrFrom16(name.Addr)
+}
+
+// clearInterface lets the routing table choose the way back: of the packet info
+// that is sent back, only the address counts. A link-local address means
+// nothing without its interface, which is kept.
+func clearInterface(control []byte) {
+	if len(control) < unix.SizeofCmsghdr {
+		return
+	}
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+	data := control[unix.CmsgLen(0):]
+	switch {
+	case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+		(*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0])).Ifindex = 0
+	case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
+		info := (*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0]))
+		if !netip.AddrFrom16(info.Addr).IsLinkLocalUnicast() {
+			info.Ifindex = 0
+		}
+	}
+}
+
+// kernelDrops returns how many datagrams the kernel dropped at this socket, as
+// last read: a closed socket keeps its count.
+func (w *udpWorker) kernelDrops() uint64 {
+	const dropsIndex = 8 // SK_MEMINFO_DROPS in linux/sock_diag.h
+	var info [dropsIndex + 1]uint32
+	size := uint32(unsafe.Sizeof(info))
+	_ = w.raw.Control(func(fd uintptr) {
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
+			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+		if errno == 0 && size == uint32(unsafe.Sizeof(info)) {
+			w.drops.Store(uint64(info[dropsIndex]))
+		}
+	})
+	return w.drops.Load()
+}

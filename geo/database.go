@@ -1,0 +1,129 @@
+// Package geo says where addresses are. A Database (a MaxMind DB file, or the
+// built-in one) holds a Record for each network; Compile turns it into a Map
+// from an address to a small number of the caller's choice, its Class, and to
+// the widest prefix for which that class holds.
+//
+// A Database and a Map are immutable, so any number of goroutines may share them.
+package geo
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+)
+
+// Record is what a database says of a network.
+type Record struct {
+	Country     string // ISO 3166-1 alpha-2, "" if unknown
+	Subdivision string // code or English name of the first-level subdivision, "" if unknown
+
+	// Location is resolved: the database's coordinates, else the centre of the
+	// subdivision, else of the country. It means nothing unless Located.
+	Location Point
+	Located  bool
+}
+
+// Database says where addresses are.
+type Database struct {
+	name   string
+	built  time.Time
+	digest string
+	source source
+}
+
+// source is the networks of a database and their records, each by a number.
+type source interface {
+	// walk calls v4 and v6 with the first address of each range and the number
+	// of its record, in ascending order per family. A range runs up to the next
+	// one; what lies before the first is uncovered. It ends at the first error.
+	walk(v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error
+	record(recordID) (Record, error)
+}
+
+// recordID is a record's number in its database.
+type recordID uint64
+
+// uncovered is the number of no record: the database does not say.
+const uncovered recordID = 1<<64 - 1
+
+// maxFile bounds what is read into memory, in bytes. The largest databases sold
+// are under 1 GiB.
+const maxFile = 2 << 30
+
+// Open reads the MaxMind DB file (.mmdb) at path and verifies all of it. The
+// file is read whole into memory, not mapped: one that is truncated or written
+// over later does no harm. An error names the file and what to do.
+func Open(path string) (*Database, error) {
+	content, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	db, err := parse(content)
+	if err != nil {
+		return nil, fmt.Errorf("database %s: %w", path, err)
+	}
+	return db, nil
+}
+
+// readFile reads a regular file of a sane size. Without O_NONBLOCK, opening a
+// FIFO would wait for a writer that may never come.
+func readFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("database: %w; name a .mmdb file that the server may read", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("database %s: %w", path, err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("database %s: not a regular file; name a .mmdb file", path)
+	case info.Size() > maxFile:
+		return nil, fmt.Errorf("database %s: %d bytes are more than a database has (at most %d); name a .mmdb file", path, info.Size(), int64(maxFile))
+	}
+	content := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, content); err != nil {
+		return nil, fmt.Errorf("database %s: %w; it shrank while it was read: put the new file beside it and rename it", path, err)
+	}
+	return content, nil
+}
+
+// parse makes a Database of the content of a MaxMind DB file.
+func parse(content []byte) (*Database, error) {
+	if len(content) == 0 {
+		return nil, errors.New("the file is empty; download it again")
+	}
+	source, err := newMMDB(content)
+	if err != nil {
+		return nil, err
+	}
+	return &Database{
+		name:   source.reader.Metadata.DatabaseType,
+		built:  source.reader.Metadata.BuildTime().UTC(),
+		digest: digest(content),
+		source: source,
+	}, nil
+}
+
+// Name returns the kind of the database, as its makers call it.
+func (db *Database) Name() string { return db.name }
+
+// Built returns when the database was made.
+func (db *Database) Built() time.Time { return db.built }
+
+// Digest returns the SHA-256 of the content in hexadecimal. Servers compare it.
+func (db *Database) Digest() string { return db.digest }
+
+func digest(parts ...[]byte) string {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write(p)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

@@ -1,0 +1,106 @@
+package healthsync
+
+import (
+	"fmt"
+	"strings"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// take replaces what is known by a list. Merging would bring keys back that
+// were deleted while nobody watched.
+func (s *Sync) take(l listing) error {
+	s.mu.Lock()
+	if err := s.admit(l.cluster, l.revision); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	base := s.ledger
+	if s.accept != nil {
+		base = newLedger(s.config.Table) // what was in force before counts no more
+		close(s.accept)
+		s.accept = nil
+	}
+	next, held := base.replace(l.writes)
+	s.ledger, s.cluster, s.revision, s.source, s.frozen = next, l.cluster, l.revision, FromEtcd, nil
+	s.confirmed, s.refreshed = s.now(), s.now()
+	faults, count := next.rejections()
+	s.mu.Unlock()
+
+	wake(s.changed)
+	s.config.Log.Info().Int64("revision", l.revision).Int("keys", len(l.writes)).Int("rejected", count).Msg("etcd read; following it")
+	s.report(faults, held)
+	return nil
+}
+
+// heard enters what the watch says: events, or that there were none up to a
+// revision.
+func (s *Sync) heard(response clientv3.WatchResponse, cluster uint64) error {
+	if response.Header.ClusterId != cluster {
+		return fmt.Errorf("another cluster answers: %x instead of %x", response.Header.ClusterId, cluster)
+	}
+	var faults []Rejected
+	var held []string
+	s.mu.Lock()
+	if response.Header.Revision < s.revision {
+		s.mu.Unlock()
+		return errBehind
+	}
+	changed := false
+	for events := response.Events; len(events) > 0; {
+		var writes []write
+		writes, events = s.transaction(events)
+		held = append(held, s.ledger.transact(writes)...)
+		for _, w := range writes {
+			changed = true
+			if fault, rejected := s.ledger.rejection(w.key); rejected {
+				faults = append(faults, fault)
+			}
+		}
+	}
+	if n := len(response.Events); n > 0 {
+		s.revision = response.Events[n-1].Kv.ModRevision
+	} else {
+		s.revision = response.Header.Revision
+	}
+	s.confirmed = s.now()
+	refresh := s.confirmed.Sub(s.refreshed) >= s.pace.refresh
+	if refresh {
+		s.refreshed = s.confirmed
+	}
+	s.mu.Unlock()
+
+	if changed {
+		wake(s.changed)
+	} else if refresh {
+		wake(s.unsaved)
+	}
+	s.report(faults, held)
+	return nil
+}
+
+// transaction returns the writes of the first revision in events, and the
+// events after it. A revision never spans two responses.
+func (s *Sync) transaction(events []*clientv3.Event) (writes []write, rest []*clientv3.Event) {
+	revision := events[0].Kv.ModRevision
+	for len(events) > 0 && events[0].Kv.ModRevision == revision {
+		e := events[0]
+		key := strings.TrimPrefix(string(e.Kv.Key), s.config.Prefix+"/")
+		if parseKey(key).kind != ignored {
+			writes = append(writes, write{key: key, value: e.Kv.Value, deleted: e.Type == clientv3.EventTypeDelete, revision: revision, created: e.Kv.CreateRevision})
+		}
+		events = events[1:]
+	}
+	return writes, events
+}
+
+// report logs what a person should look at.
+func (s *Sync) report(faults []Rejected, held []string) {
+	for _, f := range faults {
+		s.rejected.Warn().Str("key", f.Key).Str("value", f.Value).Str("why", f.Why).Str("effective", f.Effective).
+			Int64("revision", f.Revision).Msg("not understood: changes nothing")
+	}
+	if len(held) > 0 {
+		s.config.Log.Error().Strs("regions", held).Msg("all drains were deleted at once: they stay in force until written again or `nearside state accept`")
+	}
+}

@@ -1,0 +1,63 @@
+package healthsync
+
+import (
+	"io"
+	"os"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc/grpclog"
+)
+
+// gRPC would write errors of connections to standard error in a format of its
+// own. It must be told BEFORE it is first used, hence here.
+func init() {
+	if os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" {
+		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
+	}
+}
+
+// forwardTo returns a zap logger, as etcd wants one, whose warnings and errors
+// appear in log at the given level.
+func forwardTo(log zerolog.Logger, level zerolog.Level) *zap.Logger {
+	// A fatal error of etcd must not end the process behind everybody's back.
+	return zap.New(forwarder{log: log, level: level}, zap.WithFatalHook(zapcore.WriteThenPanic))
+}
+
+// forwarder is a zapcore.Core over zerolog.
+type forwarder struct {
+	log    zerolog.Logger
+	level  zerolog.Level
+	fields []zapcore.Field
+}
+
+func (f forwarder) Enabled(level zapcore.Level) bool { return level >= zapcore.WarnLevel }
+
+func (f forwarder) With(fields []zapcore.Field) zapcore.Core {
+	f.fields = append(f.fields[:len(f.fields):len(f.fields)], fields...)
+	return f
+}
+
+func (f forwarder) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if f.Enabled(e.Level) {
+		return checked.AddCore(e, f)
+	}
+	return checked
+}
+
+func (f forwarder) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	if f.log.GetLevel() > f.level {
+		return nil // before the work of encoding
+	}
+	encoder := zapcore.NewMapObjectEncoder()
+	for _, list := range [][]zapcore.Field{f.fields, fields} {
+		for _, field := range list {
+			field.AddTo(encoder)
+		}
+	}
+	f.log.WithLevel(f.level).Fields(encoder.Fields).Msg("etcd: " + e.Message)
+	return nil
+}
+
+func (f forwarder) Sync() error { return nil }

@@ -1,0 +1,109 @@
+package healthsync
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"nearside/regions"
+)
+
+// forced is what the break-glass file asks for, by names of regions.
+type forced struct {
+	Drain []string `json:"drain,omitempty"`
+	Up    []string `json:"up,omitempty"`
+}
+
+// maxOverride bounds the break-glass file, in octets: all regions twice fit.
+const maxOverride = 64 << 10
+
+// readOverride reads the break-glass file; without one nothing is forced.
+func readOverride(path string, table *regions.Table) (forced, error) {
+	content, err := readLimited(path, maxOverride)
+	if errors.Is(err, fs.ErrNotExist) {
+		return forced{}, nil
+	}
+	if err != nil {
+		return forced{}, err
+	}
+	return parseOverride(path, content, table)
+}
+
+// parseOverride reads `drain: [R, ...]` and `up: [R, ...]`. An error starts with
+// file:line. It works on nodes, which know their lines, and decodes nothing, so
+// that aliases cannot unfold.
+func parseOverride(path string, content []byte, table *regions.Table) (forced, error) {
+	var document, second yaml.Node
+	decoder := yaml.NewDecoder(strings.NewReader(string(content)))
+	if err := decoder.Decode(&document); err == io.EOF {
+		return forced{}, nil // empty, or comments alone
+	} else if err != nil {
+		return forced{}, yamlFault(path, err)
+	}
+	if err := decoder.Decode(&second); err != io.EOF {
+		return forced{}, fmt.Errorf("%s: a second document follows: write one", path)
+	}
+	fault := func(n *yaml.Node, format string, args ...any) error {
+		return fmt.Errorf("%s:%d: %s", path, n.Line, fmt.Sprintf(format, args...))
+	}
+	root := document.Content[0]
+	switch {
+	case isNull(root):
+		return forced{}, nil
+	case root.Kind != yaml.MappingNode:
+		return forced{}, fault(root, "write drain: [REGION, ...] and up: [REGION, ...]")
+	}
+	var f forced
+	seen := make(map[string]bool)
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, value := root.Content[i], root.Content[i+1]
+		list := map[string]*[]string{"drain": &f.Drain, "up": &f.Up}[key.Value]
+		switch {
+		case list == nil:
+			return forced{}, fault(key, "unknown key %s: there are drain and up", printable(key.Value))
+		case seen[key.Value]:
+			return forced{}, fault(key, "%s is given twice", key.Value)
+		case value.Kind != yaml.SequenceNode && !isNull(value):
+			return forced{}, fault(value, "%s is a list: write %s: [REGION, ...]", key.Value, key.Value)
+		}
+		seen[key.Value] = true
+		for _, item := range value.Content {
+			if _, known := table.Named(item.Value); item.Kind != yaml.ScalarNode || !known {
+				return forced{}, fault(item, "unknown region %s: the configuration has %s",
+					printable(item.Value), strings.Join(table.Names(table.All()), ", "))
+			}
+			if slices.Contains(f.Drain, item.Value) || slices.Contains(f.Up, item.Value) {
+				return forced{}, fault(item, "region %s is named twice", item.Value)
+			}
+			*list = append(*list, item.Value)
+		}
+	}
+	return f, nil
+}
+
+// yamlFault turns "yaml: line 3: what" into file:line: what.
+func yamlFault(path string, err error) error {
+	what := strings.TrimPrefix(err.Error(), "yaml: ")
+	if rest, found := strings.CutPrefix(what, "line "); found {
+		return fmt.Errorf("%s:%s", path, rest)
+	}
+	return fmt.Errorf("%s: %s", path, what)
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
+
+// named returns those of the named regions that are configured.
+func named(table *regions.Table, names []string) regions.Set {
+	var s regions.Set
+	for _, name := range names {
+		if id, known := table.Named(name); known {
+			s |= regions.SetOf(id)
+		}
+	}
+	return s
+}

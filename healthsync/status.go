@@ -1,0 +1,123 @@
+package healthsync
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Sources of the state in force, as Status names them.
+const (
+	FromEtcd = "etcd" // read from etcd since the start
+	FromFile = "file" // the state file of an earlier run
+	FromNone = "none" // neither was there: every region counts as up
+)
+
+// Status says where the state comes from, how fresh it is and what is wrong.
+type Status struct {
+	Source     string  `json:"source"`    // FromEtcd, FromFile or FromNone
+	Connected  bool    `json:"connected"` // an etcd member is being watched now
+	Endpoint   string  `json:"endpoint,omitempty"`
+	Error      string  `json:"error,omitempty"`   // why it is not connected
+	Cluster    string  `json:"cluster,omitempty"` // cluster id, hexadecimal
+	Revision   int64   `json:"revision"`
+	AgeSeconds float64 `json:"age_seconds"` // since etcd last confirmed the state; without any state, since the start
+
+	Frozen string `json:"frozen,omitempty"` // why etcd is not believed until `state accept`; "" if it is
+
+	Rejected      []Rejected `json:"rejected"`       // sorted by key, the first MaxRejected
+	RejectedCount int        `json:"rejected_count"` // all of them
+	HeldDrains    []string   `json:"held_drains"`    // regions whose deleted drains stay in force
+	Override      Override   `json:"override"`
+	Alarms        []string   `json:"alarms"` // what an operator must look at, each with what to do
+}
+
+// MaxRejected is the number of rejected keys that Status and the state file list.
+const MaxRejected = 1000
+
+// Rejected is a key whose newest value is not understood and changes nothing.
+type Rejected struct {
+	Key       string `json:"key"`
+	Value     string `json:"value"` // printable, at most 200 octets
+	Why       string `json:"why"`
+	Revision  int64  `json:"revision"`  // of that write
+	Effective string `json:"effective"` // what stays in force: drained, not drained, up, down or none
+}
+
+// Override is the break-glass file as it is in force.
+type Override struct {
+	Drain []string `json:"drain"`
+	Up    []string `json:"up"`
+	Error string   `json:"error,omitempty"` // why the file was not taken; the last good one stays in force
+}
+
+// Status returns the condition of the synchronisation.
+func (s *Sync) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status := Status{
+		Source: s.source, Connected: s.link.connected, Endpoint: s.link.endpoint, Error: text(s.link.fault),
+		Revision: s.revision, AgeSeconds: s.age().Seconds(),
+		HeldDrains: s.ledger.held(),
+		Override: Override{
+			Drain: s.config.Table.Names(named(s.config.Table, s.override.Drain)),
+			Up:    s.config.Table.Names(named(s.config.Table, s.override.Up)),
+			Error: text(s.overrideFault),
+		},
+		Alarms: s.alarms(),
+	}
+	if s.cluster != 0 {
+		status.Cluster = fmt.Sprintf("%x", s.cluster)
+	}
+	if s.frozen != nil {
+		status.Frozen = s.frozen.Why
+	}
+	status.Rejected, status.RejectedCount = s.ledger.rejections()
+	return status
+}
+
+// age is the time since etcd last confirmed the state.
+func (s *Sync) age() time.Duration {
+	if s.confirmed.IsZero() {
+		return s.now().Sub(s.opened)
+	}
+	return s.now().Sub(s.confirmed)
+}
+
+// alarms says what is wrong, and what to do about it.
+func (s *Sync) alarms() []string {
+	alarms := []string{}
+	raise := func(format string, args ...any) { alarms = append(alarms, fmt.Sprintf(format, args...)) }
+	if s.frozen != nil {
+		raise("the state is frozen: %s; look at etcd, then run `nearside state accept`", s.frozen.Why)
+	}
+	if held := s.ledger.held(); len(held) > 0 {
+		raise("all drains were deleted at once, so %s stay drained: write the drains again, or run `nearside state accept`", strings.Join(held, ", "))
+	}
+	switch age := s.age(); {
+	case age <= s.pace.stale:
+	case s.source == FromNone:
+		raise("etcd was never reached and there is no state of an earlier run: every region counts as up; see to etcd")
+	default:
+		raise("etcd has not confirmed the state for %v: the last state stays in force; see to etcd", age.Round(time.Second))
+	}
+	if s.state.Tied != 0 {
+		raise("%s stay down, though no majority of votes says so: see to the probes", strings.Join(s.config.Table.Names(s.state.Tied), ", "))
+	}
+	if s.overrideFault != nil {
+		raise("the break-glass file was not taken, the last good one stays in force: %v", s.overrideFault)
+	}
+	for _, fault := range []error{s.stateFault, s.damage} {
+		if fault != nil {
+			raise("%v", fault)
+		}
+	}
+	return alarms
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

@@ -1,0 +1,300 @@
+// Package healthsync keeps the state of the regions in step with etcd: it reads
+// everything below the prefix, watches from the next revision, and turns what
+// it understands into a regions.State. It never lets go of a good state: not
+// when etcd is lost, not for a value it does not understand, not for a cluster
+// that was rebuilt behind its back.
+//
+// A Sync has three goroutines. One follows a member of etcd and enters what it
+// says in the ledger; one evaluates the ledger and publishes; one keeps the
+// state file. They meet at a mutex that is never held over any I/O, and wake
+// each other by channels of one slot: what comes while one works is merged.
+package healthsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"nearside/regions"
+)
+
+// Config is what a Sync works with.
+type Config struct {
+	Endpoints    []string // of one etcd cluster, as URLs or host:port
+	Prefix       string   // of all keys, without a trailing slash: "/nearside"
+	Table        *regions.Table
+	StateFile    string // what was last known, for a start without etcd; written here only
+	OverrideFile string // the break-glass file; need not exist
+	Log          zerolog.Logger
+
+	// Publish takes each new state. It is called from one goroutine, in order,
+	// and must return fast: later states wait for it (and are merged).
+	Publish func(*regions.State)
+}
+
+// pace is how long things may take. It differs in tests alone.
+type pace struct {
+	request  time.Duration // one request to etcd
+	progress time.Duration // between two questions whether the watch is current
+	silence  time.Duration // of the watched member, until another one is tried
+	behind   time.Duration // that all members stay below our revision, until we freeze
+	retry    time.Duration // longest pause between two rounds of the members
+	accept   time.Duration // that Accept waits for etcd
+	stale    time.Duration // age of the state that is an alarm
+	refresh  time.Duration // of the time of confirmation in the state file
+	rewrite  time.Duration // after a state file that could not be written
+}
+
+// A silent member is left after 9 s: within 10 s of its last sign of life, and
+// late enough for an answer to the question put at 5 s.
+var usualPace = pace{
+	request: 5 * time.Second, progress: 5 * time.Second, silence: 9 * time.Second, behind: 10 * time.Second, retry: 5 * time.Second,
+	accept: 10 * time.Second, stale: 30 * time.Second, refresh: 10 * time.Second, rewrite: 5 * time.Second,
+}
+
+// Sync follows etcd. All methods may be called concurrently.
+type Sync struct {
+	config   Config
+	pace     pace
+	now      func() time.Time
+	rejected zerolog.Logger // for values that are not understood, which anybody can write fast
+	opened   time.Time
+
+	reading sync.Mutex    // one reading of the break-glass file at a time
+	changed chan struct{} // wakes publish: the ledger or the break-glass file changed
+	unsaved chan struct{} // wakes keep: the state file is out of date
+	again   chan struct{} // wakes follow: do not wait any longer
+
+	mu       sync.Mutex
+	ledger   *ledger
+	cluster  uint64
+	revision int64 // everything up to here is in the ledger
+	state    *regions.State
+	source   string
+	frozen   *freeze
+	behind   time.Time     // since when members answer with lower revisions; zero if they do not
+	accept   chan struct{} // closed when an Accept was obeyed; nil if none waits
+	override forced
+	link     link
+
+	confirmed time.Time // when etcd last said that this is its state; zero if never
+	refreshed time.Time // when the state file was last told of it
+
+	overrideFault, stateFault, damage error // alarms until they pass
+}
+
+// link is the condition of the connection.
+type link struct {
+	endpoint  string
+	connected bool
+	fault     error
+}
+
+// Open reads the state file and the break-glass file. It does not need etcd.
+func Open(config Config) (*Sync, error) {
+	if config.Table == nil || config.Publish == nil || len(config.Endpoints) == 0 || config.Prefix == "" || config.StateFile == "" {
+		return nil, errors.New("etcd synchronisation needs a table of regions, endpoints, a prefix, a state file and somebody to publish to")
+	}
+	return open(config, usualPace, time.Now), nil
+}
+
+func open(config Config, pace pace, now func() time.Time) *Sync {
+	s := &Sync{
+		config: config, pace: pace, now: now, opened: now(),
+		rejected: config.Log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second}),
+		changed:  make(chan struct{}, 1), unsaved: make(chan struct{}, 1), again: make(chan struct{}, 1),
+		ledger: newLedger(config.Table), source: FromNone,
+	}
+	v, err := readState(config.StateFile)
+	if err != nil {
+		s.refuse(err)
+	}
+	s.restore(v)
+	s.override, s.overrideFault = s.readOverride(v.Override)
+	s.state = s.evaluate(&regions.State{Down: named(config.Table, v.Down)})
+	s.logStart()
+	return s
+}
+
+// restore takes over what the state file says.
+func (s *Sync) restore(v saved) {
+	if v.Cluster == 0 {
+		return // etcd was never read
+	}
+	s.source, s.cluster, s.revision, s.frozen = FromFile, v.Cluster, v.Revision, v.Frozen
+	s.ledger.load(v.Keys)
+	// Wall clocks may have been set between the runs: an age is never negative.
+	s.confirmed = s.now().Add(-max(0, s.now().Round(0).Sub(v.Confirmed)))
+}
+
+// refuse sets a damaged state file aside, so that it is there to look at and
+// the next one can be written.
+func (s *Sync) refuse(err error) {
+	s.damage = fmt.Errorf("the state file %s was not taken: %w; started without it", s.config.StateFile, err)
+	if errors.Is(err, errDamaged) {
+		aside := s.config.StateFile + ".damaged"
+		if err := os.Rename(s.config.StateFile, aside); err != nil {
+			s.damage = fmt.Errorf("%w; setting it aside: %w", s.damage, err)
+		} else {
+			s.damage = fmt.Errorf("%w and set it aside as %s", s.damage, aside)
+		}
+	}
+	s.config.Log.Error().Err(s.damage).Msg("state file")
+}
+
+func (s *Sync) logStart() {
+	if s.source == FromNone {
+		s.config.Log.Warn().Msg("no state of an earlier run: every region is served as up until etcd answers")
+		return
+	}
+	s.config.Log.Info().Int64("revision", s.revision).Strs("drained", s.config.Table.Names(s.state.Drained)).
+		Strs("down", s.config.Table.Names(s.state.Down)).Dur("age", s.now().Sub(s.confirmed)).Msg("starting from the state file")
+}
+
+// State returns the state in force.
+func (s *Sync) State() *regions.State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+// Run follows etcd until ctx ends.
+func (s *Sync) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { s.follow(ctx) })
+	wg.Go(func() { s.keep(ctx) })
+	s.publish(ctx)
+	wg.Wait()
+}
+
+// publish hands on a new state whenever something changed.
+func (s *Sync) publish(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.changed:
+		}
+		s.mu.Lock()
+		old := s.state
+		s.state = s.evaluate(old)
+		state := s.state
+		s.mu.Unlock()
+		s.config.Publish(state)
+		wake(s.unsaved)
+		s.logChange(old, state)
+	}
+}
+
+// evaluate returns the state that follows from the ledger and the break-glass file.
+func (s *Sync) evaluate(previous *regions.State) *regions.State {
+	in := s.ledger.share()
+	in.ForcedDrain = named(s.config.Table, s.override.Drain)
+	in.ForcedUp = named(s.config.Table, s.override.Up)
+	state := s.config.Table.Evaluate(previous, in)
+	state.Cluster, state.Revision = s.cluster, s.revision
+	return state
+}
+
+func (s *Sync) logChange(old, state *regions.State) {
+	for _, change := range []struct {
+		set  regions.Set
+		what string
+	}{
+		{state.Drained &^ old.Drained, "drained"},
+		{old.Drained &^ state.Drained, "no longer drained"},
+		{state.Down &^ old.Down, "down"},
+		{old.Down &^ state.Down, "no longer down"},
+	} {
+		for id := range change.set.All() {
+			drain := state.Inputs.Drains[id]
+			s.config.Log.Info().Str("region", s.config.Table.Name(id)).Int64("revision", state.Revision).
+				Str("reason", drain.Reason).Str("by", drain.By).Msg("region " + change.what)
+		}
+	}
+}
+
+// Accept takes what etcd says now: it lifts a freeze and lets held drains go.
+// An error means that etcd did not answer and that the freeze remains.
+func (s *Sync) Accept() error {
+	s.mu.Lock()
+	if s.ledger.release() {
+		wake(s.changed)
+	}
+	if s.frozen == nil {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.accept == nil {
+		s.accept = make(chan struct{})
+	}
+	accept := s.accept
+	s.mu.Unlock()
+	wake(s.again)
+	select {
+	case <-accept:
+		return nil
+	case <-time.After(s.pace.accept):
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.accept != accept {
+		return nil // it was obeyed just now
+	}
+	s.accept = nil
+	return fmt.Errorf("etcd did not answer within %v, so the state stays frozen: see to it that %v can be reached, then accept again",
+		s.pace.accept, s.config.Endpoints)
+}
+
+// ReadOverride reads the break-glass file again and publishes what follows from it.
+func (s *Sync) ReadOverride() {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.mu.Lock()
+	last := s.override
+	s.mu.Unlock()
+	override, err := s.readOverride(last)
+	s.mu.Lock()
+	s.override, s.overrideFault = override, err
+	s.mu.Unlock()
+	wake(s.changed)
+}
+
+// readOverride reads the break-glass file. With an error it returns the last
+// good one, which stays in force.
+func (s *Sync) readOverride(last forced) (forced, error) {
+	override, err := readOverride(s.config.OverrideFile, s.config.Table)
+	if err != nil {
+		s.config.Log.Error().Err(err).Msg("break-glass file not taken: the last good one stays in force")
+		return last, err
+	}
+	if !slices.Equal(override.Drain, last.Drain) || !slices.Equal(override.Up, last.Up) {
+		s.config.Log.Warn().Strs("drain", override.Drain).Strs("up", override.Up).Msg("break-glass file taken")
+	}
+	return override, nil
+}
+
+// wake signals a goroutine that is not yet signalled.
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// pause waits for d, or less if ctx ends or, where early is not nil, a signal comes.
+func pause(ctx context.Context, d time.Duration, early <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-early:
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,145 @@
+package integration
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// panel asks for everything that tests compare before and after a fault: every
+// place, both address types, behind a CNAME, and what is not steered.
+func panel(t testing.TB, s *server) string {
+	t.Helper()
+	c := s.client(t, "udp")
+	var b strings.Builder
+	for _, place := range places {
+		for _, name := range []string{"play", "www", "plain", "missing"} {
+			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeTXT} {
+				answer := c.ask(t, name+".bet.example.", qtype, place)
+				var records []string
+				for _, rr := range slices.Concat(answer.Answer, answer.Ns) {
+					records = append(records, strings.ReplaceAll(rr.String(), "\t", " "))
+				}
+				slices.Sort(records)
+				fmt.Fprintf(&b, "%s from %q: %s %v\n", name, place, dns.RcodeToString[answer.Rcode], records)
+			}
+		}
+	}
+	return b.String()
+}
+
+// samePanel fails the test if anything is answered in another way than before.
+func samePanel(t testing.TB, s *server, before, when string) {
+	t.Helper()
+	after := panel(t, s)
+	if after == before {
+		return
+	}
+	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
+	for i := range was {
+		if was[i] != is[i] {
+			t.Errorf("%s:\n was %s\n  is %s", when, was[i], is[i])
+		}
+	}
+}
+
+// TestLosingEtcd takes etcd away member by member, restarts the server without
+// it, and gives it back.
+func TestLosingEtcd(t *testing.T) {
+	t.Parallel()
+	store := newCluster(t, thisMachine, 3)
+	s := newServer(t, setup{etcd: store.settings()})
+	c := s.client(t, "udp")
+
+	store.drain(t, "us-east")
+	eventually(t, "a drain", func() error { return mustBe("us-west", s.from(t, c, america)) })
+
+	store.members[0].kill()
+	store.drain(t, "eu-west")
+	eventually(t, "a drain with one member of three lost", func() error { return mustBe("eu-central", s.from(t, c, ireland)) })
+	before := panel(t, s)
+
+	store.members[1].kill()
+	samePanel(t, s, before, "with the quorum lost")
+	store.members[2].kill()
+	samePanel(t, s, before, "with etcd lost")
+	if err := s.ready(t); err != nil {
+		t.Errorf("a server that answers is not ready: %v", err)
+	}
+
+	s.stop(t)
+	s.launch(t)
+	samePanel(t, s, before, "after a restart without etcd")
+	if source := s.status(t).State.Source; source != "file" {
+		t.Errorf("status says that the state comes from %q, want file", source)
+	}
+	s.kill()
+	s.launch(t)
+	samePanel(t, s, before, "after a crash without etcd")
+
+	for i := range store.members {
+		store.launch(t, i)
+	}
+	store.await(t)
+	store.undrain(t, "eu-west")
+	c = s.client(t, "udp")
+	eventually(t, "an undrain with etcd back", func() error { return mustBe("eu-west", s.from(t, c, ireland)) })
+	store.drain(t, "ap-southeast")
+	eventually(t, "a drain with etcd back", func() error {
+		if s.from(t, c, singapore) == "ap-southeast" {
+			return fmt.Errorf("still on ap-southeast")
+		}
+		return nil
+	})
+}
+
+// TestFirstStartWithoutEtcd: with no state at all every region is up, and the
+// server says so.
+func TestFirstStartWithoutEtcd(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, setup{etcd: fmt.Sprintf("endpoints: [%q]", "http://"+loopback(t).String())})
+	if got := s.from(t, s.client(t, "udp"), ireland); got != "eu-west" {
+		t.Errorf("a client in Ireland is on %s", got)
+	}
+	st := s.status(t)
+	if st.State.Source != "none" || len(st.Server.Degraded) == 0 {
+		t.Errorf("status hides that there is no state: %+v", st)
+	}
+}
+
+// TestDeletedPrefix: the slip of an operator who deletes everything brings no
+// drained region back.
+func TestDeletedPrefix(t *testing.T) {
+	t.Parallel()
+	store := newCluster(t, thisMachine, 1)
+	s := newServer(t, setup{etcd: store.settings()})
+	store.drain(t, "us-east")
+	store.drain(t, "eu-west")
+	c := s.client(t, "udp")
+	eventually(t, "two drains", func() error { return mustBe("eu-central", s.from(t, c, ireland)) })
+	before := panel(t, s)
+
+	s.caught(t, remove(t, store.client(t), "/nearside/", clientv3.WithPrefix()))
+	samePanel(t, s, before, "after etcdctl del --prefix")
+	if alarms := s.status(t).State.Alarms; len(alarms) == 0 {
+		t.Error("status shows no alarm")
+	}
+	s.kill()
+	s.launch(t)
+	samePanel(t, s, before, "after etcdctl del --prefix and a crash")
+
+	succeed(t, s.nearside("state", "accept"))
+	c = s.client(t, "udp")
+	eventually(t, "state accept", func() error { return mustBe("eu-west", s.from(t, c, ireland)) })
+
+	store.drain(t, "us-east")
+	store.drain(t, "eu-west")
+	eventually(t, "two drains", func() error { return mustBe("eu-central", s.from(t, c, ireland)) })
+	succeed(t, s.nearside("undrain", "--all"))
+	eventually(t, "undrain --all", func() error { return mustBe("eu-west", s.from(t, c, ireland)) })
+	eventually(t, "undrain --all", func() error { return mustBe("us-east", s.from(t, c, america)) })
+}

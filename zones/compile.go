@@ -1,0 +1,251 @@
+package zones
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"math/bits"
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+// compiler turns a builder's records into a Zone, name by name.
+type compiler struct {
+	*builder
+	zone   *Zone
+	steer  *steerer
+	beside []uint32 // sets that may have additional addresses
+}
+
+// compile checks the records and makes the zone. If there are faults that are
+// no warnings, the zone is of no use.
+func (b *builder) compile(s Steering, lenient bool) *Zone {
+	b.arrange()
+	z := &Zone{
+		origin:  b.text(b.apex),
+		apex:    bytes.Clone(b.names.name(b.apex)),
+		records: len(b.order),
+		seed:    b.names.seed,
+		slots:   b.names.slots,
+		nodes:   make([]node, 0, b.names.len()),
+		sets:    make([]set, 0, len(b.groups)),
+		links:   make([]link, 1),
+		wire:    make([]byte, 0, len(b.names.text)+len(b.rdata)+fixed*len(b.records)),
+	}
+	c := &compiler{builder: b, zone: z, steer: newSteerer(b, s, lenient)}
+	b.checkApex()
+	for i := range uint32(b.names.len()) {
+		b.check(i)
+		c.name(i)
+	}
+	for i, parent := range b.parents {
+		if parent != 0 && b.wildcard(uint32(i)) {
+			z.nodes[parent-1].wildcard = uint32(i) + 1
+		}
+	}
+	for _, i := range c.beside {
+		c.additional(i)
+	}
+	c.soa()
+	slices.Sort(z.steered)
+	slices.Sort(z.single)
+	return z
+}
+
+// name compiles a name and its RRsets.
+func (c *compiler) name(i uint32) {
+	z, name := c.zone, c.names.name(i)
+	n := node{name: uint32(len(z.wire)), length: uint8(len(name)), sets: uint32(len(z.sets)), cut: c.cuts[i]}
+	z.deepest = max(z.deepest, len(name))
+	z.wire = append(z.wire, name...)
+	p := c.steer.plan(i)
+	for _, g := range c.groupsOf(i) {
+		if g.typ == dns.TypeDNAME && !c.wildcard(i) {
+			n.flags |= isRedirect
+		}
+		c.rrset(g, p)
+	}
+	for _, l := range p.labels {
+		c.labelled(l)
+	}
+	if own := z.sets[n.sets:]; len(p.labels) > 0 {
+		slices.SortFunc(own, func(x, y set) int { return cmp.Compare(x.typ, y.typ) })
+	}
+	n.count = uint16(len(z.sets) - int(n.sets))
+	for _, s := range z.sets[n.sets:] {
+		if z.links[s.link].regions != 0 {
+			n.flags |= isSteered
+		}
+	}
+	if n.flags&isSteered != 0 {
+		z.steered = append(z.steered, nameText(name))
+	} else if p.regions != 0 {
+		z.single = append(z.single, nameText(name))
+	}
+	z.nodes = append(z.nodes, n)
+}
+
+// rrset compiles an RRset that stands at the owner itself.
+func (c *compiler) rrset(g group, p plan) {
+	if p.hides(g.typ) {
+		return
+	}
+	records := c.all(g)
+	if p.leaveOut {
+		if records = c.steer.usable(records); len(records) == 0 {
+			return
+		}
+	}
+	regions := c.steer.regionsOf(records, p.regions)
+	if regions == 0 {
+		c.static(g.typ, records)
+		return
+	}
+	var groups [][]uint32
+	for left := regions; left != 0; left &= left - 1 {
+		region := left & -left
+		groups = append(groups, slices.DeleteFunc(slices.Clone(records), func(r uint32) bool {
+			return c.steer.regionsOfRecord(r, p.regions)&region == 0
+		}))
+	}
+	c.split(g.typ, regions, groups)
+}
+
+// labelled compiles an RRset that stands at the region labels of the owner.
+func (c *compiler) labelled(l labelled) {
+	if bits.OnesCount64(l.regions) > 1 {
+		c.split(l.typ, l.regions, l.records)
+		return
+	}
+	if l.typ == dns.TypeCNAME {
+		l.records = l.records[:1] // a name has one CNAME
+	}
+	c.static(l.typ, slices.Concat(l.records...))
+}
+
+// static appends an RRset that does not depend on the region.
+func (c *compiler) static(typ uint16, records []uint32) {
+	z := c.zone
+	s := set{typ: typ, ttl: c.ttl(records)}
+	s.wire, s.size, s.count = c.emit(records, s.ttl)
+	if typ == dns.TypeNS || typ == dns.TypeMX || typ == dns.TypeSRV {
+		c.beside = append(c.beside, uint32(len(z.sets)))
+	}
+	z.sets = append(z.sets, s)
+}
+
+// split appends an RRset of which every region has a part: groups[i] is the
+// records of the i-th region of regions.
+func (c *compiler) split(typ uint16, regions uint64, groups [][]uint32) {
+	z := c.zone
+	s := set{typ: typ, ttl: c.steer.TTL, link: uint32(len(z.links)), wire: uint32(len(z.wire))}
+	z.links = append(z.links, link{regions: regions, parts: uint32(len(z.parts))})
+	for _, records := range groups {
+		ttl := min(c.ttl(records), c.steer.TTL)
+		s.ttl = min(s.ttl, ttl)
+		var p part
+		p.wire, p.size, p.count = c.emit(records, ttl)
+		z.parts = append(z.parts, p)
+	}
+	z.sets = append(z.sets, s)
+}
+
+// ttl returns the least TTL of records; they differ only across region labels.
+func (c *compiler) ttl(records []uint32) uint32 {
+	least := c.records[records[0]].ttl
+	for _, r := range records[1:] {
+		least = min(least, c.records[r].ttl)
+	}
+	return least
+}
+
+// fixed is the length of a record in RRset.Wire without its RDATA.
+const fixed = 12
+
+// emit appends records to the wire in the form of RRset.Wire.
+func (c *compiler) emit(records []uint32, ttl uint32) (start, size uint32, count uint16) {
+	z, at := c.zone, len(c.zone.wire)
+	for _, i := range records {
+		r := c.records[i]
+		own := ttl
+		if r.typ == dns.TypeRRSIG {
+			own = r.ttl // that of the type it covers (RFC 4034 section 3)
+		}
+		z.wire = append(z.wire, 0xC0, 12)
+		z.wire = binary.BigEndian.AppendUint16(z.wire, r.typ)
+		z.wire = binary.BigEndian.AppendUint16(z.wire, dns.ClassINET)
+		z.wire = binary.BigEndian.AppendUint32(z.wire, own)
+		z.wire = binary.BigEndian.AppendUint16(z.wire, r.size)
+		z.wire = append(z.wire, c.data(r)...)
+	}
+	// RFC 1035 section 4.2.2: a message over TCP has at most 65535 octets. The
+	// header, the longest question and an OPT record take their share.
+	const room = 65535 - 12 - (maxName + 4) - 64
+	if length := len(z.wire) - at; length > room {
+		first := c.records[records[0]]
+		c.faults.errorf(first.place, "the %s records of %s take %d octets: no message can hold more than %d; take some out",
+			dns.Type(first.typ), c.text(first.owner), length, room)
+	}
+	return uint32(at), uint32(len(z.wire) - at), uint16(len(records))
+}
+
+// additional links the set at index i to the addresses of its targets in the zone.
+func (c *compiler) additional(i uint32) {
+	z := c.zone
+	s := z.sets[i]
+	l := link{extras: uint32(len(z.extras))}
+	wire := z.wire[s.wire : s.wire+s.size]
+	seen := make(map[uint32]bool)
+	var lower [maxName]byte
+	for at := 0; at < len(wire); {
+		rdata := wire[at+fixed:][:binary.BigEndian.Uint16(wire[at+fixed-2:])]
+		target := at + fixed + targetOffset(s.typ)
+		if t, ok := c.names.find(appendLower(lower[:0], rdata[targetOffset(s.typ):])); ok && !seen[t] && int(t) < len(z.nodes) {
+			seen[t] = true
+			n := z.nodes[t]
+			for a := n.sets; a < n.sets+uint32(n.count); a++ {
+				if typ := z.sets[a].typ; (typ == dns.TypeA || typ == dns.TypeAAAA) && z.links[z.sets[a].link].regions == 0 {
+					z.extras = append(z.extras, extra{uint32(target), a})
+				}
+			}
+		}
+		at += fixed + len(rdata)
+	}
+	if l.count = uint32(len(z.extras)) - l.extras; l.count > 0 {
+		z.sets[i].link = uint32(len(z.links))
+		z.links = append(z.links, l)
+	}
+}
+
+// targetOffset is where in the RDATA of a type its target name starts.
+func targetOffset(typ uint16) int {
+	switch typ {
+	case dns.TypeMX:
+		return 2 // preference
+	case dns.TypeSRV:
+		return 6 // priority, weight, port
+	}
+	return 0
+}
+
+// appendLower appends the wire name at the start of b in lower case.
+func appendLower(dst, b []byte) []byte {
+	for _, c := range b[:nameLength(b)] {
+		dst = append(dst, lower(c)) // no length octet is a letter: 63 < 'A'
+	}
+	return dst
+}
+
+// soa takes the serial and the negative answer from the SOA record.
+func (c *compiler) soa() {
+	z := c.zone
+	s, ok := z.typed(&z.nodes[c.apex], dns.TypeSOA)
+	if !ok || s.Count != 1 || len(s.Wire) < fixed+20 {
+		return // reported as a fault
+	}
+	numbers := s.Wire[len(s.Wire)-20:]
+	z.serial = binary.BigEndian.Uint32(numbers)
+	z.negative = bytes.Clone(s.Wire)
+	binary.BigEndian.PutUint32(z.negative[6:], min(s.TTL, binary.BigEndian.Uint32(numbers[16:])))
+}

@@ -1,0 +1,233 @@
+package zones
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// keeper holds the last good version of each zone in a folder, one file per
+// zone: the bytes of the zone file and of all it includes, so that a restart
+// reads exactly what was read before.
+//
+// The file is a line with the format and the SHA-256 of all that follows, a
+// line of JSON (keptInfo), and the bytes of the files one after another.
+type keeper struct{ dir string }
+
+const keptFormat = "nearside zone 1 "
+
+// keptInfo says what a kept version holds.
+type keptInfo struct {
+	Origin  string     `json:"origin"`
+	File    string     `json:"file"` // name of the zone file
+	Records int        `json:"records"`
+	Files   []keptFile `json:"files"` // the zone file first
+
+	digest string // of all but the first line
+}
+
+type keptFile struct {
+	Name string `json:"name"`
+	Size int    `json:"size"`
+}
+
+// kept is a last good version: the source for reading it again.
+type kept struct {
+	keptInfo
+	data map[string][]byte
+}
+
+// read implements source.
+func (k kept) read(name string) ([]byte, error) {
+	data, ok := k.data[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return data, nil
+}
+
+// newKept makes the kept version of a zone from what was read.
+func newKept(z *Zone, f *files) kept {
+	k := kept{keptInfo: keptInfo{Origin: z.origin, File: f.names[0], Records: z.records}, data: make(map[string][]byte)}
+	for _, name := range f.names {
+		data := f.seen[name].data
+		k.Files = append(k.Files, keptFile{name, len(data)})
+		k.data[name] = data
+	}
+	return k
+}
+
+// encode returns the file's contents and the digest in its first line.
+func (k kept) encode() (contents []byte, digest string, err error) {
+	head, err := json.Marshal(k.keptInfo)
+	if err != nil {
+		return nil, "", err
+	}
+	rest := append(head, '\n')
+	for _, f := range k.Files {
+		rest = append(rest, k.data[f.Name]...)
+	}
+	sum := sha256.Sum256(rest)
+	digest = hex.EncodeToString(sum[:])
+	return append([]byte(keptFormat+digest+"\n"), rest...), digest, nil
+}
+
+var errKept = errors.New("it is damaged; delete it")
+
+// decodeKept reads a kept version and verifies it.
+func decodeKept(contents []byte) (kept, error) {
+	first, rest, ok := bytes.Cut(contents, []byte{'\n'})
+	digest, isKept := bytes.CutPrefix(first, []byte(keptFormat))
+	if sum := sha256.Sum256(rest); !ok || !isKept || hex.EncodeToString(sum[:]) != string(digest) {
+		return kept{}, errKept
+	}
+	head, data, _ := bytes.Cut(rest, []byte{'\n'})
+	k := kept{data: make(map[string][]byte)}
+	if err := json.Unmarshal(head, &k.keptInfo); err != nil {
+		return kept{}, errKept
+	}
+	for _, f := range k.Files {
+		if f.Size < 0 || f.Size > len(data) {
+			return kept{}, errKept
+		}
+		k.data[f.Name], data = data[:f.Size:f.Size], data[f.Size:]
+	}
+	k.digest = string(digest)
+	return k, nil
+}
+
+// list says what is kept. It reads only their first lines:
+// load verifies the whole.
+func (k keeper) list() ([]keptInfo, error) {
+	if k.dir == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(k.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var list []keptInfo
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), keptSuffix) {
+			continue
+		}
+		l, e := readLabel(filepath.Join(k.dir, e.Name()))
+		if e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		list = append(list, l)
+	}
+	return list, err
+}
+
+// readLabel reads the first two lines of a kept version.
+func readLabel(file string) (keptInfo, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return keptInfo{}, err
+	}
+	defer f.Close()
+	var l keptInfo
+	r := bufio.NewReader(f)
+	first, err1 := r.ReadString('\n')
+	digest, ok := strings.CutPrefix(strings.TrimSuffix(first, "\n"), keptFormat)
+	head, err2 := r.ReadBytes('\n')
+	if err := errors.Join(err1, err2); err != nil || !ok || json.Unmarshal(head, &l) != nil || l.File == "" || l.Origin == "" {
+		return keptInfo{}, fmt.Errorf("last good version %s: %w", file, errKept)
+	}
+	l.digest = digest
+	return l, nil
+}
+
+// load reads what is kept of a zone.
+func (k keeper) load(origin string) (kept, error) {
+	f, err := os.Open(k.path(origin))
+	if err != nil {
+		return kept{}, withoutPath(err)
+	}
+	defer f.Close()
+	data, err := readRegular(f)
+	if err != nil {
+		return kept{}, err
+	}
+	return decodeKept(data)
+}
+
+// write keeps a version in place of the one before: whole or not at all, also
+// when the machine stops meanwhile. The caller calls sync afterwards. Nothing
+// is written if the version before had the same digest.
+func (k keeper) write(v kept, before string) (digest string, err error) {
+	contents, digest, err := v.encode()
+	if err != nil || digest == before {
+		return digest, err
+	}
+	path := k.path(v.Origin)
+	temporary := path + ".new"
+	if err := writeSynced(temporary, contents); err != nil {
+		os.Remove(temporary)
+		return "", err
+	}
+	return digest, os.Rename(temporary, path)
+}
+
+func writeSynced(path string, contents []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(contents)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// sync makes what was renamed and removed last.
+func (k keeper) sync() error {
+	d, err := os.Open(k.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// remove forgets a zone.
+func (k keeper) remove(origin string) error {
+	err := os.Remove(k.path(origin))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+const keptSuffix = ".kept"
+
+// path returns where a zone is kept. Whatever may mean something to a file
+// system is written as %XX; what would be too long, as a digest.
+func (k keeper) path(origin string) string {
+	name := strings.TrimSuffix(origin, ".")
+	if name == "" {
+		name = "." // the root zone
+	}
+	var safe strings.Builder
+	for i, c := range []byte(name) {
+		switch {
+		case c >= 'a' && c <= 'z', digit(c), c == '-', c == '_', c == '.' && i > 0:
+			safe.WriteByte(c)
+		default:
+			fmt.Fprintf(&safe, "%%%02X", c)
+		}
+	}
+	name = safe.String()
+	if len(name) > 200 {
+		sum := sha256.Sum256([]byte(origin))
+		name = "%" + hex.EncodeToString(sum[:])
+	}
+	return filepath.Join(k.dir, name+keptSuffix)
+}

@@ -1,0 +1,127 @@
+package zones
+
+import (
+	"bytes"
+	"hash/maphash"
+
+	"github.com/miekg/dns"
+)
+
+// regionLabel is the label below an owner whose children are its regions, in
+// wire form.
+const regionLabel = "\x07_region"
+
+// Lookup finds what the zone has to say about a name and type: RFC 1034 section
+// 4.3.2 with the wildcards of RFC 4592. qname is the absolute, lower-case,
+// uncompressed wire form of a name at or below the apex. It neither allocates
+// nor locks.
+func (z *Zone) Lookup(qname []byte, qtype uint16) Result {
+	if i, ok := z.find(qname); ok {
+		return z.exact(i, qname, qtype)
+	}
+	encloser, length, ok := z.closestEncloser(qname)
+	if !ok {
+		return Result{Outcome: NXDomain, Owner: len(qname)} // not below the apex
+	}
+	n := &z.nodes[encloser]
+	switch {
+	case n.cut != 0:
+		return z.refer(n.cut - 1)
+	case n.flags&isRedirect != 0:
+		s, _ := z.typed(n, dns.TypeDNAME)
+		return Result{Outcome: Redirect, Set: s, Owner: length}
+	case n.wildcard != 0 && !hasRegionLabel(qname):
+		r := z.answer(&z.nodes[n.wildcard-1], qname, qtype)
+		r.Wildcard = true
+		return r
+	}
+	return Result{Outcome: NXDomain, Owner: len(qname)}
+}
+
+// exact answers for a name that exists. At a cut the parent has the say about
+// DS alone (RFC 4035 section 3.1.4.1).
+func (z *Zone) exact(i uint32, qname []byte, qtype uint16) Result {
+	n := &z.nodes[i]
+	if n.cut == 0 || (n.cut == i+1 && qtype == dns.TypeDS) {
+		return z.answer(n, qname, qtype)
+	}
+	return z.refer(n.cut - 1)
+}
+
+// refer is the referral of the cut at node i.
+func (z *Zone) refer(i uint32) Result {
+	n := &z.nodes[i]
+	s, _ := z.typed(n, dns.TypeNS)
+	return Result{Outcome: Referral, Set: s, Owner: int(n.length)}
+}
+
+// answer picks the RRset of the type, else the CNAME, from the node that
+// matched. A query for ANY gets one RRset, whichever comes first (RFC 8482
+// section 4.1).
+func (z *Zone) answer(n *node, qname []byte, qtype uint16) Result {
+	r := Result{Outcome: NoData, Owner: len(qname), Steered: n.flags&isSteered != 0}
+	if qtype == dns.TypeANY && n.count > 0 {
+		r.Outcome, r.Set = Answer, z.set(n.sets)
+	} else if s, ok := z.typed(n, qtype); ok {
+		r.Outcome, r.Set = Answer, s
+	} else if s, ok := z.typed(n, dns.TypeCNAME); ok {
+		r.Outcome, r.Set = Alias, s
+	}
+	return r
+}
+
+// typed returns the RRset of a type at a node.
+func (z *Zone) typed(n *node, typ uint16) (RRset, bool) {
+	for i := n.sets; i < n.sets+uint32(n.count); i++ {
+		if z.sets[i].typ == typ {
+			return z.set(i), true
+		}
+	}
+	return RRset{}, false
+}
+
+// closestEncloser finds the longest existing name above qname (RFC 4592 section
+// 3.3.1) and its length.
+func (z *Zone) closestEncloser(qname []byte) (i uint32, length int, ok bool) {
+	for name := qname; len(name) > len(z.apex); {
+		name = name[1+int(name[0]):]
+		if len(name) > z.deepest {
+			continue
+		}
+		if i, ok := z.find(name); ok {
+			return i, len(name), true
+		}
+	}
+	return 0, 0, false
+}
+
+// find returns the node of a name.
+func (z *Zone) find(name []byte) (uint32, bool) {
+	h := maphash.Bytes(z.seed, name)
+	mask := uint64(len(z.slots) - 1)
+	for at := h & mask; ; at = (at + 1) & mask {
+		s := z.slots[at]
+		if s.node == 0 {
+			return 0, false
+		}
+		if s.tag != uint32(h>>32) {
+			continue
+		}
+		n := &z.nodes[s.node-1]
+		if bytes.Equal(z.wire[n.name:n.name+uint32(n.length)], name) {
+			return s.node - 1, true
+		}
+	}
+}
+
+// hasRegionLabel reports whether one of the labels of name is _region. Such a
+// name asks for one region's records and must not fall to a wildcard.
+func hasRegionLabel(name []byte) bool {
+	for len(name) > 1 && len(name) > int(name[0]) {
+		if string(name[:min(len(regionLabel), len(name))]) == regionLabel {
+			return true
+		}
+		name = name[1+int(name[0]):]
+	}
+	return false
+}

@@ -1,0 +1,168 @@
+package zones
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// member is one zone of a Store.
+type member struct {
+	name     string // of the zone file in the folder
+	zone     *Zone  // what is served; nil: never good
+	state    string
+	faults   []Fault
+	loaded   time.Time
+	files    *files   // the last reading; nil: none
+	kept     keptInfo // the last good version on disk; zero: none
+	fresh    bool     // zone is still to be kept
+	gone     bool     // the file is no longer in the folder
+	twin     bool     // another file claims the zone and is served
+	accepted bool     // an operator lifts the hold
+	former   *member  // the zone that the file was before its origin changed
+}
+
+// good reports whether there is a version that can be served.
+func (e *member) good() bool { return e.zone != nil || e.kept.Origin != "" }
+
+// origin returns the name of the zone, as far as it is known.
+func (e *member) origin() string {
+	switch {
+	case e.zone != nil:
+		return e.zone.origin
+	case e.kept.Origin != "":
+		return e.kept.Origin
+	}
+	wire, err := originOf(e.name)
+	if err != nil {
+		return strings.TrimSuffix(e.name, suffix)
+	}
+	return nameText(wire)
+}
+
+// records returns the size of the version in force.
+func (e *member) records() int {
+	if e.zone != nil {
+		return e.zone.records
+	}
+	return e.kept.Records
+}
+
+// update reads the files of a zone if they changed, and decides which version
+// is served.
+func (s *Store) update(e *member, all bool) {
+	force := e.accepted || e.fresh || e.files == nil
+	if !force && !all && e.files.untouched() {
+		return
+	}
+	again := newFiles(s.Dir, e.name)
+	if e.files != nil && e.files.same(again) && !force {
+		e.files = again
+		return
+	}
+	e.files = again
+	zone, faults := s.load(e.name, again)
+	e.faults = faults
+	switch {
+	case zone == nil:
+		s.fallBack(e)
+	case s.shrinks(e, zone):
+		s.hold(e, zone)
+	default:
+		e.adopt(zone)
+	}
+}
+
+// load reads the zone of a file strictly.
+func (s *Store) load(name string, from source) (*Zone, []Fault) {
+	origin, err := originOf(name)
+	if err != nil {
+		return nil, []Fault{{File: filepath.Join(s.Dir, name), Message: "the file's name is no zone's: " + err.Error()}}
+	}
+	return job{source: from, dir: s.Dir, name: name, origin: origin, steering: s.Steering, progress: s.progress(name)}.load()
+}
+
+// progress says in the log every five seconds how far a load has come.
+func (s *Store) progress(name string) func(records int) {
+	last := time.Now()
+	return func(records int) {
+		if time.Since(last) >= 5*time.Second {
+			last = time.Now()
+			s.Log.Info().Str("file", name).Int("records", records).Msg("still loading a zone")
+		}
+	}
+}
+
+// adopt makes a new version the one that is served.
+func (e *member) adopt(z *Zone) {
+	if e.good() && e.origin() != z.origin {
+		former := *e
+		former.name, former.files, former.gone, former.fresh = e.origin(), nil, true, false
+		e.former, e.kept = &former, keptInfo{}
+	}
+	e.zone, e.state, e.loaded, e.fresh = z, StateOK, time.Now(), true
+}
+
+// shrinks reports whether a new version has lost more than half of over 100
+// records.
+func (s *Store) shrinks(e *member, z *Zone) bool {
+	return s.HoldShrink && !e.accepted && e.good() && e.origin() == z.origin &&
+		e.records() > 100 && 2*z.records < e.records()
+}
+
+// hold keeps the old version until an operator accepts the new one.
+func (s *Store) hold(e *member, z *Zone) {
+	was := e.records()
+	s.fallBack(e)
+	if e.zone == nil {
+		e.adopt(z) // nothing older can be read
+		return
+	}
+	e.state = StateHeld
+	e.faults = append(e.faults, Fault{File: filepath.Join(s.Dir, e.name),
+		Message: fmt.Sprintf("the zone shrinks from %d to %d records; it stays as it was: correct the file, or run: nearside reload --accept %s", was, z.records, e.origin())})
+}
+
+// fallBack goes on with the version in force: the one in memory, else the one
+// kept on disk, else none.
+func (s *Store) fallBack(e *member) {
+	e.state = StateLastGood
+	if e.zone != nil {
+		return
+	}
+	e.state = StateFailed
+	if e.kept.Origin == "" {
+		return
+	}
+	z, faults := s.restore(e.kept)
+	e.faults = append(e.faults, faults...)
+	if z != nil {
+		e.zone, e.state, e.loaded = z, StateLastGood, time.Now()
+	}
+}
+
+// restore reads a last good version. It was good when it was kept; if it breaks
+// a steering rule now, the configuration has changed, and it is read leniently.
+func (s *Store) restore(l keptInfo) (*Zone, []Fault) {
+	path := s.keeper.path(l.Origin)
+	k, err := s.keeper.load(l.Origin)
+	if err != nil {
+		return nil, []Fault{{File: path, Message: "cannot read the last good version: " + err.Error()}}
+	}
+	origin, err := parseOrigin(l.Origin)
+	if err != nil {
+		return nil, []Fault{{File: path, Message: err.Error()}}
+	}
+	j := job{source: k, dir: path, name: k.File, origin: origin, fixed: true, steering: s.Steering, progress: s.progress(path)}
+	z, faults := j.load()
+	if z == nil {
+		j.lenient = true
+		z, faults = j.load()
+	}
+	if z != nil {
+		faults = slices.DeleteFunc(faults, func(f Fault) bool { return !j.lenient })
+	}
+	return z, faults
+}

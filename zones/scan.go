@@ -1,0 +1,164 @@
+package zones
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
+
+// scanner splits a master file into entries (RFC 1035 section 5.1): an entry is
+// a line, or several held together by parentheses. It takes away comments and
+// parentheses; quotes and escapes stay in the tokens.
+type scanner struct {
+	data []byte
+	pos  int
+	line int // of pos, from 1
+}
+
+// entry is one entry of a master file.
+type entry struct {
+	line   int  // where it starts
+	blank  bool // it starts with a blank: the owner is that of the entry before
+	tokens [][]byte
+}
+
+// quoted reports whether a token is a quoted string.
+func quoted(token []byte) bool { return len(token) > 0 && token[0] == '"' }
+
+var errQuote = errors.New("a quoted string does not end on its line; close it with a quotation mark")
+
+// next reads the next entry that has tokens into e. It returns false at the end
+// of the file. After an error (which is about e.line) it goes on at the next
+// line.
+func (s *scanner) next(e *entry) (bool, error) {
+	for s.pos < len(s.data) {
+		e.line, e.tokens = s.line, e.tokens[:0]
+		e.blank = s.data[s.pos] == ' ' || s.data[s.pos] == '\t'
+		if err := s.entry(e); err != nil {
+			s.skipLine()
+			return true, err
+		}
+		if len(e.tokens) > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// entry reads up to the newline that ends the entry.
+func (s *scanner) entry(e *entry) error {
+	depth, opened := 0, 0
+	for s.pos < len(s.data) {
+		switch c := s.data[s.pos]; c {
+		case '\n':
+			s.pos++
+			s.line++
+			if depth == 0 {
+				return nil
+			}
+			if len(e.tokens) == 0 {
+				e.line = s.line // the entry starts where its first token is
+			}
+		case ' ', '\t', '\r', '\f', '\v':
+			s.pos++
+		case ';':
+			s.skipComment()
+		case '(':
+			if depth == 0 {
+				opened = s.line
+			}
+			depth++
+			s.pos++
+		case ')':
+			if depth == 0 {
+				return errors.New("a closing parenthesis has no opening one")
+			}
+			depth--
+			s.pos++
+		default:
+			if err := s.token(e); err != nil {
+				return err
+			}
+		}
+	}
+	if depth > 0 {
+		return fmt.Errorf("the parenthesis opened at line %d is never closed", opened)
+	}
+	return nil
+}
+
+// token reads one token. A quotation mark inside a token, as in alpn="h2 h3",
+// belongs to it up to the closing one.
+func (s *scanner) token(e *entry) error {
+	start := s.pos
+	for s.pos < len(s.data) {
+		switch s.data[s.pos] {
+		case ' ', '\t', '\r', '\f', '\v', '\n', ';', '(', ')':
+			e.tokens = append(e.tokens, s.data[start:s.pos])
+			return nil
+		case '"':
+			if err := s.quote(); err != nil {
+				return err
+			}
+			if s.data[start] == '"' {
+				e.tokens = append(e.tokens, s.data[start:s.pos])
+				return nil
+			}
+		case '\\':
+			if err := s.escape(); err != nil {
+				return err
+			}
+		default:
+			s.pos++
+		}
+	}
+	e.tokens = append(e.tokens, s.data[start:s.pos])
+	return nil
+}
+
+// quote passes over a quoted string.
+func (s *scanner) quote() error {
+	for s.pos++; s.pos < len(s.data); {
+		switch s.data[s.pos] {
+		case '"':
+			s.pos++
+			return nil
+		case '\n':
+			return errQuote
+		case '\\':
+			if err := s.escape(); err != nil {
+				return err
+			}
+		default:
+			s.pos++
+		}
+	}
+	return errQuote
+}
+
+// escape passes over an escape.
+func (s *scanner) escape() error {
+	c, size := unescape(s.data[s.pos:min(s.pos+4, len(s.data))])
+	if size == 0 || c == '\n' && size == 2 {
+		return fmt.Errorf("a word %w", errEscape)
+	}
+	s.pos += size
+	return nil
+}
+
+func (s *scanner) skipComment() {
+	if i := bytes.IndexByte(s.data[s.pos:], '\n'); i >= 0 {
+		s.pos += i
+	} else {
+		s.pos = len(s.data)
+	}
+}
+
+// skipLine passes over the rest of the line.
+func (s *scanner) skipLine() {
+	s.skipComment()
+	if s.pos < len(s.data) {
+		s.pos++
+		s.line++
+	}
+}

@@ -1,0 +1,55 @@
+package zones
+
+import (
+	"cmp"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// The states of a zone in Status.
+const (
+	StateOK       = "ok"        // what the file says is served
+	StateLastGood = "last good" // the file is bad: the version before it is served
+	StateHeld     = "held"      // the change is too drastic: the old version is served until Accept
+	StateFailed   = "failed"    // never good: SERVFAIL
+)
+
+// Status is what is to be known about one zone.
+type Status struct {
+	Origin    string // "" for the row that says why the folder cannot be read
+	File      string
+	Serial    uint32
+	Records   int
+	State     string
+	Faults    []Fault   // of the file as it is now, and of a last good version that was read leniently
+	Loaded    time.Time // when the version served was loaded
+	Steered   []string  // steered names, sorted
+	OneRegion []string  // names whose addresses lie in one region only, sorted: a drain does not touch them
+}
+
+// Status returns what is to be known about every zone, sorted by origin, then
+// by file.
+func (s *Store) Status() []Status {
+	if list := s.status.Load(); list != nil {
+		return slices.Clone(*list)
+	}
+	return nil
+}
+
+// publish makes Status say how things are now.
+func (s *Store) publish() {
+	var list []Status
+	if s.folder != nil {
+		list = append(list, Status{File: s.Dir, State: StateFailed, Faults: s.folder})
+	}
+	for _, e := range s.members {
+		row := Status{Origin: e.origin(), File: filepath.Join(s.Dir, e.name), State: e.state, Faults: e.faults, Loaded: e.loaded}
+		if z := e.zone; z != nil && !e.twin {
+			row.Serial, row.Records, row.Steered, row.OneRegion = z.serial, z.records, z.steered, z.single
+		}
+		list = append(list, row)
+	}
+	slices.SortFunc(list, func(a, b Status) int { return cmp.Or(cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.File, b.File)) })
+	s.status.Store(&list)
+}

@@ -1,0 +1,255 @@
+package zones
+
+import (
+	"bytes"
+	"math/bits"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// steerer finds which names are steered, and reports what breaks a rule.
+//
+// It is lenient for a last good version that was good under another
+// configuration: what has no region any more is left out, with a warning.
+type steerer struct {
+	Steering
+	*builder
+	lenient bool
+	targets []bool              // by name: an NS record points at it
+	labels  map[uint32][]uint32 // owner -> its names REGION._region.OWNER
+	inside  []bool              // by name: it is or lies below _region; nil: none does
+}
+
+// plan is what steering makes of a name. The zero value is a plain name.
+type plan struct {
+	// regions is where the owner has addresses; with two or more it is steered
+	// by address.
+	regions  uint64
+	leaveOut bool // records that belong to no region are left out (lenient)
+	labels   []labelled
+}
+
+// labelled is one type at the region labels of an owner.
+type labelled struct {
+	typ     uint16
+	regions uint64
+	records [][]uint32 // by region, in their order; without regions by label
+}
+
+// hides reports whether labels take the place of what the owner itself has of
+// a type. That is a fault, so it matters to lenient loading alone.
+func (p plan) hides(typ uint16) bool {
+	return slices.ContainsFunc(p.labels, func(l labelled) bool {
+		return l.typ == typ || l.typ == dns.TypeCNAME && !signing(typ)
+	})
+}
+
+// signing reports whether a type may stand beside a CNAME.
+func signing(typ uint16) bool { return typ == dns.TypeRRSIG || typ == dns.TypeNSEC }
+
+func newSteerer(b *builder, s Steering, lenient bool) *steerer {
+	st := &steerer{Steering: s, builder: b, lenient: lenient}
+	if s.RegionOf != nil {
+		st.findTargets()
+		st.findLabels()
+	}
+	return st
+}
+
+// plan decides about a name.
+func (s *steerer) plan(i uint32) plan {
+	var p plan
+	if s.RegionOf == nil || s.cuts[i] != 0 {
+		return p
+	}
+	if labels := s.labels[i]; len(labels) > 0 {
+		p.labels = s.byLabel(i, labels)
+	}
+	if !s.targets[i] && (s.inside == nil || !s.inside[i]) {
+		p.regions, p.leaveOut = s.byAddress(i)
+	}
+	if len(p.labels) > 0 && bits.OnesCount64(p.regions) > 1 {
+		s.fault(s.at(s.groupsOf(s.labels[i][0])[0]), "%s has addresses in several regions and region labels; choose one form", s.text(i))
+		p.regions, p.leaveOut = 0, false
+	}
+	return p
+}
+
+// fault reports what breaks a steering rule.
+func (s *steerer) fault(at place, format string, args ...any) {
+	if s.lenient {
+		s.faults.warnf(at, format, args...)
+	} else {
+		s.faults.errorf(at, format, args...)
+	}
+}
+
+// static reports whether the configuration opts a name out.
+func (s *steerer) static(i uint32) bool { return s.Static != nil && s.Static(s.text(i)) }
+
+// regionNames lists regions for messages.
+func (s *steerer) regionNames(regions uint64) string {
+	var names []string
+	for ; regions != 0; regions &= regions - 1 {
+		names = append(names, s.Name(uint8(bits.TrailingZeros64(regions))))
+	}
+	return strings.Join(names, ", ")
+}
+
+// findTargets notes the targets of NS records: they are always static.
+func (s *steerer) findTargets() {
+	s.targets = make([]bool, s.names.len())
+	var room [maxName]byte
+	for _, g := range s.groups {
+		if g.typ != dns.TypeNS {
+			continue
+		}
+		for _, r := range s.all(g) {
+			if t, ok := s.names.find(appendLower(room[:0], s.data(s.records[r]))); ok {
+				s.targets[t] = true
+			}
+		}
+	}
+}
+
+// byAddress returns the regions in which the owner has addresses, none if it is
+// plain, and whether some of its records are to be left out.
+func (s *steerer) byAddress(i uint32) (regions uint64, leaveOut bool) {
+	var amiss []uint32
+	for _, g := range s.groupsOf(i) {
+		if !addressed(g.typ) {
+			continue
+		}
+		for _, r := range s.all(g) {
+			in, stray := s.locate(r)
+			regions |= in
+			if stray.IsValid() || bits.OnesCount64(in) > 1 {
+				amiss = append(amiss, r)
+			}
+		}
+	}
+	if regions == 0 || s.static(i) {
+		return 0, false
+	}
+	for _, r := range amiss {
+		at := s.records[r].place
+		if in, stray := s.locate(r); stray.IsValid() {
+			s.fault(at, "%s of %s is in no region's prefixes, but other addresses of it are (%s); correct it, or list the name in steering.static",
+				stray, s.text(i), s.regionNames(regions))
+		} else {
+			s.fault(at, "the hints of one record of %s lie in several regions (%s); write one record for each", s.text(i), s.regionNames(in))
+		}
+	}
+	if bits.OnesCount64(regions) > 1 {
+		s.compareTypes(i, regions)
+	}
+	return regions, len(amiss) > 0
+}
+
+// compareTypes warns where the regions of an owner have different types: a
+// client's IPv4 and IPv6 may then meet in different data centers.
+func (s *steerer) compareTypes(i uint32, regions uint64) {
+	for _, g := range s.groupsOf(i) {
+		if in := s.regionsOf(s.all(g), regions); in != 0 && in != regions {
+			s.faults.warnf(s.at(g), "%s has %s records in %s only, but addresses in %s; give every region the same types",
+				s.text(i), dns.Type(g.typ), s.regionNames(in), s.regionNames(regions))
+		}
+	}
+}
+
+// addressed reports whether records of a type can be steered by address.
+func addressed(typ uint16) bool {
+	return typ == dns.TypeA || typ == dns.TypeAAAA || typ == dns.TypeHTTPS || typ == dns.TypeSVCB
+}
+
+// usable returns the records that belong to one region, or to any.
+func (s *steerer) usable(records []uint32) []uint32 {
+	return slices.DeleteFunc(slices.Clone(records), func(r uint32) bool {
+		in, stray := s.locate(r)
+		return stray.IsValid() || bits.OnesCount64(in) > 1
+	})
+}
+
+// regionsOf returns the regions that have one of the records, which are of one
+// type; 0 if the RRset is static. regions is where the owner has addresses.
+func (s *steerer) regionsOf(records []uint32, regions uint64) uint64 {
+	if bits.OnesCount64(regions) < 2 || !addressed(s.records[records[0]].typ) {
+		return 0
+	}
+	var union, hinted uint64
+	for _, r := range records {
+		in, _ := s.locate(r)
+		hinted |= in
+		union |= s.regionsOfRecord(r, regions)
+	}
+	if hinted == 0 {
+		return 0 // HTTPS or SVCB without any hint
+	}
+	return union
+}
+
+// regionsOfRecord returns the regions that answer with a record: without hints,
+// all of its owner's.
+func (s *steerer) regionsOfRecord(r uint32, regions uint64) uint64 {
+	if in, _ := s.locate(r); in != 0 {
+		return in
+	}
+	return regions
+}
+
+// locate returns the regions of the addresses in a record, and one that lies in
+// none.
+func (s *steerer) locate(r uint32) (in uint64, stray netip.Addr) {
+	rec := s.records[r]
+	rdata := s.data(rec)
+	place := func(addresses []byte, size int) {
+		for ; len(addresses) >= size; addresses = addresses[size:] {
+			addr, _ := netip.AddrFromSlice(addresses[:size])
+			if region, ok := s.RegionOf(addr); ok {
+				in |= 1 << region
+			} else {
+				stray = addr
+			}
+		}
+	}
+	switch rec.typ {
+	case dns.TypeA:
+		place(rdata, 4)
+	case dns.TypeAAAA:
+		place(rdata, 16)
+	case dns.TypeHTTPS, dns.TypeSVCB:
+		for key, value := range parameters(rdata) {
+			switch key {
+			case dns.SVCB_IPV4HINT:
+				place(value, 4)
+			case dns.SVCB_IPV6HINT:
+				place(value, 16)
+			}
+		}
+	}
+	return in, stray
+}
+
+// parameters yields the SvcParams of an HTTPS or SVCB record (RFC 9460 section 2.2).
+func parameters(rdata []byte) func(yield func(dns.SVCBKey, []byte) bool) {
+	return func(yield func(dns.SVCBKey, []byte) bool) {
+		if len(rdata) < 3 {
+			return
+		}
+		for p := rdata[2+nameLength(rdata[2:]):]; len(p) >= 4; {
+			size := 4 + int(p[2])<<8 + int(p[3])
+			if size > len(p) || !yield(dns.SVCBKey(uint16(p[0])<<8|uint16(p[1])), p[4:size]) {
+				return
+			}
+			p = p[size:]
+		}
+	}
+}
+
+// containsRegionLabel reports whether any name may have the label _region.
+func (s *steerer) containsRegionLabel() bool {
+	return bytes.Contains(s.names.text, []byte(regionLabel))
+}

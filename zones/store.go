@@ -1,0 +1,303 @@
+package zones
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+)
+
+// StoreConfig is what a Store needs to know.
+type StoreConfig struct {
+	Dir        string // every *.zone file in it is a zone
+	KeepDir    string // where last good versions are kept; "": nowhere
+	HoldShrink bool   // hold back a reload that drops most zones or most of a zone
+	Steering   Steering
+	Log        zerolog.Logger
+}
+
+// Store keeps the zones of a folder. One goroutine may use it, save that Status
+// and KeepFailures may be called from any.
+type Store struct {
+	StoreConfig
+	keeper  keeper
+	started bool               // what is kept has been listed
+	members map[string]*member // by file name; a zone without a file by its origin
+	folder  []Fault            // what is wrong with the folder itself
+
+	status       atomic.Pointer[[]Status]
+	keepFailures atomic.Uint64
+}
+
+// NewStore makes a store. Nothing is read before Reload.
+func NewStore(c StoreConfig) *Store {
+	return &Store{StoreConfig: c, keeper: keeper{c.KeepDir}, members: make(map[string]*member)}
+}
+
+// Reload reads what changed since last time and returns the view to serve. It
+// never fails as a whole: what is wrong is in Status.
+func (s *Store) Reload() *View { return s.reload(false) }
+
+// ReloadAll reads every file again, whatever its time stamps say.
+func (s *Store) ReloadAll() *View { return s.reload(true) }
+
+// Accept lifts the holds of one zone, or of all for "", and reloads.
+func (s *Store) Accept(origin string) *View {
+	wire, err := parseOrigin(origin)
+	for _, e := range s.members {
+		e.accepted = e.state == StateHeld && (origin == "" || err == nil && e.origin() == nameText(wire))
+	}
+	return s.reload(false)
+}
+
+// KeepFailures returns how often a last good version could not be written.
+func (s *Store) KeepFailures() uint64 { return s.keepFailures.Load() }
+
+// Folders returns the folders to watch: the zones folder and those of included
+// files, sorted.
+func (s *Store) Folders() []string {
+	folders := []string{filepath.Clean(s.Dir)}
+	for _, e := range s.members {
+		if e.files == nil {
+			continue
+		}
+		for _, name := range e.files.names {
+			folders = append(folders, filepath.Dir(filepath.Join(s.Dir, name)))
+		}
+	}
+	slices.Sort(folders)
+	return slices.Compact(folders)
+}
+
+func (s *Store) reload(all bool) *View {
+	if !s.started {
+		s.started = true
+		s.recall()
+	}
+	before := 0 // zones that were good
+	for _, e := range s.members {
+		if e.good() && !e.twin {
+			before++
+		}
+	}
+	s.look()
+	s.refresh(all)
+	s.separate()
+	s.part(before)
+	s.keep()
+	view := s.view()
+	s.publish()
+	for _, e := range s.members {
+		e.accepted = false
+		if e.files != nil {
+			e.files.forget()
+		}
+	}
+	return view
+}
+
+// recall makes a member of each last good version of the run before.
+func (s *Store) recall() {
+	list, err := s.keeper.list()
+	if err != nil {
+		s.Log.Error().Err(err).Msg("some last good zones cannot be read")
+	}
+	for _, l := range list {
+		key := l.File
+		if s.members[key] != nil {
+			key = l.Origin
+		}
+		s.members[key] = &member{name: key, kept: l}
+	}
+}
+
+// look lists the folder. While it cannot be read, every zone stays as it is.
+func (s *Store) look() {
+	s.folder = nil
+	listed, err := os.ReadDir(s.Dir)
+	if err != nil {
+		s.folder = []Fault{{File: s.Dir, Message: fmt.Sprintf("cannot read the zones folder, so every zone stays as it was: %v", withoutPath(err))}}
+		return
+	}
+	present := make(map[string]bool)
+	for _, d := range listed {
+		name := d.Name()
+		if !strings.HasSuffix(name, suffix) || strings.HasPrefix(name, ".") {
+			continue
+		}
+		present[name] = true
+		if s.members[name] == nil {
+			s.members[name] = &member{name: name}
+		}
+	}
+	for _, e := range s.members {
+		if e.gone && present[e.name] {
+			e.files = nil // it is back: read it, even if it is what it was
+		}
+		e.gone = !present[e.name]
+	}
+}
+
+// refresh brings every zone up to date, several at a time. Each stands alone,
+// so the order does not matter.
+func (s *Store) refresh(all bool) {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, e := range s.members {
+		if e.gone {
+			continue
+		}
+		g.Go(func() error {
+			if s.folder == nil {
+				s.update(e, all)
+			} else if e.zone == nil && e.files == nil {
+				e.faults = nil
+				s.fallBack(e)
+			}
+			return nil
+		})
+	}
+	g.Wait()
+}
+
+// sorted returns the members by file name.
+func (s *Store) sorted() []*member {
+	list := make([]*member, 0, len(s.members))
+	for _, e := range s.members {
+		list = append(list, e)
+	}
+	slices.SortFunc(list, func(a, b *member) int { return cmp.Compare(a.name, b.name) })
+	return list
+}
+
+// separate finds zones that two files claim: the first by name is served.
+func (s *Store) separate() {
+	owners := make(map[string]*member)
+	for _, e := range s.sorted() {
+		if e.former != nil { // the file has become another zone
+			f := e.former
+			e.former = nil
+			s.members[f.name] = f
+		}
+		first := owners[e.origin()]
+		if e.gone || e.zone == nil {
+			continue
+		}
+		if e.twin = first != nil; !e.twin {
+			owners[e.origin()] = e
+			continue
+		}
+		e.faults = append(slices.Clone(e.faults), Fault{File: filepath.Join(s.Dir, e.name),
+			Message: fmt.Sprintf("the zone %s is in %s too, which is served; delete one of them", e.origin(), filepath.Join(s.Dir, first.name))})
+		e.files = nil // so that it is read again, in case the other one goes
+		e.state = StateFailed
+	}
+}
+
+// part takes leave of the zones whose files are gone, unless they are too many
+// at once: then an operator has to accept that.
+func (s *Store) part(before int) {
+	present := make(map[string]bool)
+	for _, e := range s.members {
+		if !e.gone && e.good() {
+			present[e.origin()] = true
+		}
+	}
+	var gone []*member
+	for _, e := range s.sorted() {
+		if !e.gone {
+			continue
+		}
+		if !e.good() || e.twin || present[e.origin()] {
+			delete(s.members, e.name) // never served, or served from another file
+			continue
+		}
+		gone = append(gone, e)
+	}
+	drastic := s.HoldShrink && 2*len(gone) > before
+	for _, e := range gone {
+		held := e.state == StateHeld
+		if !e.accepted && (drastic || held) {
+			s.fallBack(e)
+			e.state = StateHeld
+			e.faults = []Fault{{File: filepath.Join(s.Dir, e.name),
+				Message: fmt.Sprintf("the file is gone; %s stays as it was, because most zones vanished at once: bring it back, or run: nearside reload --accept %s", e.origin(), e.origin())}}
+			continue
+		}
+		delete(s.members, e.name)
+		if s.KeepDir != "" {
+			s.keepFailed(s.keeper.remove(e.origin()), e.origin())
+		}
+	}
+}
+
+// keep writes the last good versions that changed.
+func (s *Store) keep() {
+	if s.KeepDir == "" {
+		return
+	}
+	if err := os.MkdirAll(s.KeepDir, 0o755); err != nil {
+		s.keepFailed(err, "")
+	}
+	var g errgroup.Group
+	g.SetLimit(8) // they wait for the disk
+	var wrote atomic.Bool
+	for _, e := range s.members {
+		if !e.fresh || e.twin {
+			continue
+		}
+		g.Go(func() error {
+			v := newKept(e.zone, e.files)
+			digest, err := s.keeper.write(v, e.kept.digest)
+			s.keepFailed(err, e.origin())
+			if e.fresh = err != nil; !e.fresh {
+				v.keptInfo.digest = digest
+				e.kept = v.keptInfo
+				wrote.Store(true)
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	if wrote.Load() {
+		s.keepFailed(s.keeper.sync(), "")
+	}
+}
+
+// keepFailed counts a failure to keep a zone; it is served all the same.
+func (s *Store) keepFailed(err error, origin string) {
+	if err != nil {
+		s.keepFailures.Add(1)
+		s.Log.Error().Err(err).Str("zone", origin).Msg("cannot keep the last good version; a restart may not have it")
+	}
+}
+
+// view makes what is to be served. A zone that was never good is in it too, so
+// that its names get SERVFAIL, unless another file serves it.
+func (s *Store) view() *View {
+	byOrigin := make(map[string]*Zone)
+	for _, e := range s.sorted() {
+		if e.zone != nil && !e.twin {
+			byOrigin[e.origin()] = e.zone
+		}
+	}
+	for _, e := range s.sorted() {
+		wire, err := parseOrigin(e.origin())
+		if e.zone == nil && err == nil && byOrigin[nameText(wire)] == nil {
+			byOrigin[nameText(wire)] = &Zone{origin: nameText(wire), apex: wire, failed: true}
+		}
+	}
+	zones := make([]*Zone, 0, len(byOrigin))
+	for _, z := range byOrigin {
+		zones = append(zones, z)
+	}
+	slices.SortFunc(zones, func(a, b *Zone) int { return cmp.Compare(a.origin, b.origin) })
+	return newView(zones)
+}

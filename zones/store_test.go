@@ -1,0 +1,392 @@
+package zones
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/miekg/dns"
+	"github.com/rs/zerolog"
+)
+
+// folder is a zones folder with the store that reads it.
+type folder struct {
+	t         *testing.T
+	dir, keep string
+	store     *Store
+	hold      bool
+	steering  Steering
+	view      *View
+}
+
+func newFolder(t *testing.T) *folder {
+	f := &folder{t: t, dir: t.TempDir(), keep: filepath.Join(t.TempDir(), "kept"), hold: true}
+	f.restart()
+	return f
+}
+
+// restart forgets everything that is not on disk.
+func (f *folder) restart() {
+	f.store = NewStore(StoreConfig{Dir: f.dir, KeepDir: f.keep, HoldShrink: f.hold, Steering: f.steering, Log: zerolog.Nop()})
+}
+
+func (f *folder) reload() { f.view = f.store.Reload() }
+
+func (f *folder) write(name, text string) {
+	f.t.Helper()
+	if err := os.WriteFile(filepath.Join(f.dir, name), []byte(text), 0o644); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *folder) remove(names ...string) {
+	f.t.Helper()
+	for _, name := range names {
+		if err := os.Remove(filepath.Join(f.dir, name)); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// want compares the zones served with "origin serial state" each; a zone that
+// was never good has the serial 0.
+func (f *folder) want(rows ...string) {
+	f.t.Helper()
+	var got []string
+	for _, s := range f.store.Status() {
+		if s.Origin == "" {
+			got = append(got, "folder "+s.State)
+			continue
+		}
+		serial := uint32(0)
+		if z, _ := f.view.Find(wireName(f.t, s.Origin)); z != nil && z.Origin() == s.Origin {
+			serial = z.Serial()
+			if z.Failed() && s.State != StateFailed {
+				f.t.Errorf("%s is %s, but Failed", s.Origin, s.State)
+			}
+		}
+		got = append(got, fmt.Sprintf("%s %d %s", s.Origin, serial, s.State))
+	}
+	if !slices.Equal(got, rows) {
+		f.t.Errorf("got zones %q, want %q", got, rows)
+	}
+}
+
+// faults returns the faults of all zones, one a line, without the folder.
+func (f *folder) faults() string {
+	var b strings.Builder
+	for _, s := range f.store.Status() {
+		for _, fault := range s.Faults {
+			b.WriteString(strings.ReplaceAll(fault.String(), f.dir+"/", "") + "\n")
+		}
+	}
+	return b.String()
+}
+
+func (f *folder) zone(name string) *Zone {
+	f.t.Helper()
+	z, _ := f.view.Find(wireName(f.t, name))
+	if z == nil {
+		f.t.Fatalf("no zone %s", name)
+	}
+	return z
+}
+
+func (f *folder) wantFault(part string) {
+	f.t.Helper()
+	if got := f.faults(); !strings.Contains(got, part) {
+		f.t.Errorf("no fault says %q, but: %s", part, got)
+	}
+}
+
+func wireName(t testing.TB, name string) []byte {
+	t.Helper()
+	wire, err := appendName(nil, []byte(name), []byte{0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wire
+}
+
+// zoneText is a small good zone with some records more than it needs.
+func zoneText(serial, more int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "$TTL 60\n@ SOA ns hostmaster %d 1h 15m 2w 1m\n@ NS ns\nns A 198.51.100.53\n", serial)
+	for i := range more {
+		fmt.Fprintf(&b, "h%d TXT x\n", i)
+	}
+	return b.String()
+}
+
+const broken = "$TTL 60\n@ SOA ns\n"
+
+func TestReloadServesWhatIsGood(t *testing.T) {
+	f := newFolder(t)
+	f.write("a.example.zone", zoneText(1, 0))
+	f.write("b.example.zone", broken)
+	f.write(".hidden.zone", broken)
+	f.write("part.inc", broken)
+	f.reload()
+	f.want("a.example. 1 ok", "b.example. 0 failed")
+	f.wantFault("b.example.zone:2: an SOA record has 7 fields")
+
+	f.write("b.example.zone", zoneText(7, 0))
+	f.write("a.example.zone", broken)
+	f.reload()
+	f.want("a.example. 1 last good", "b.example. 7 ok")
+
+	f.write("a.example.zone", zoneText(2, 0))
+	f.reload()
+	f.want("a.example. 2 ok", "b.example. 7 ok")
+}
+
+func TestReloadKeepsUnchangedZones(t *testing.T) {
+	f := newFolder(t)
+	f.write("a.example.zone", zoneText(1, 0))
+	f.reload()
+	before := f.zone("a.example.")
+	f.reload()
+	f.view = f.store.ReloadAll()
+	if f.zone("a.example.") != before {
+		t.Error("an unchanged zone was compiled again")
+	}
+}
+
+func TestIncludedFileReloadsItsZone(t *testing.T) {
+	f := newFolder(t)
+	if err := os.Mkdir(filepath.Join(f.dir, "parts"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f.write("a.example.zone", zoneText(1, 0)+"$INCLUDE parts/www.inc\n")
+	f.reload()
+	f.want("a.example. 0 failed")
+	f.wantFault("a.example.zone:5: cannot include parts/www.inc")
+	if got, want := f.store.Folders(), []string{f.dir, filepath.Join(f.dir, "parts")}; !slices.Equal(got, want) {
+		t.Errorf("watches %q, want %q", got, want)
+	}
+	for _, text := range []string{"one", "two"} {
+		f.write("parts/www.inc", "www TXT "+text+"\n")
+		f.reload()
+		r := f.zone("a.example.").Lookup(wireName(t, "www.a.example."), dns.TypeTXT)
+		if !strings.HasSuffix(string(r.Set.Wire), text) {
+			t.Errorf("got TXT %q, want %s", r.Set.Wire, text)
+		}
+	}
+}
+
+func TestRestartServesLastGood(t *testing.T) {
+	f := newFolder(t)
+	f.write("www.inc", "www TXT one\n")
+	f.write("a.example.zone", zoneText(1, 0)+"$INCLUDE www.inc\n")
+	f.write("other.zone", "$ORIGIN b.example.\n"+zoneText(5, 0))
+	f.write("root.zone", "$ORIGIN .\n"+zoneText(9, 0))
+	f.reload()
+	f.want(". 9 ok", "a.example. 1 ok", "b.example. 5 ok")
+	f.write("www.inc", "www TXT\n")
+	f.write("other.zone", "(")
+	f.write("root.zone", broken)
+	f.restart()
+	f.reload()
+	f.want(". 9 last good", "a.example. 1 last good", "b.example. 5 last good")
+	f.wantFault("www.inc:1: no RDATA; add what the TXT record should say")
+	f.wantFault("other.zone:1: the parenthesis opened at line 1 is never closed")
+	r := f.zone("a.example.").Lookup(wireName(t, "www.a.example."), dns.TypeTXT)
+	if r.Outcome != Answer {
+		t.Errorf("the included record is not in the last good version: outcome %d", r.Outcome)
+	}
+}
+
+func TestDamagedLastGoodIsRefused(t *testing.T) {
+	f := newFolder(t)
+	f.write("a.example.zone", zoneText(1, 0))
+	f.reload()
+	path := filepath.Join(f.keep, "a.example.kept")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)-1] ^= 1
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f.write("a.example.zone", broken)
+	f.restart()
+	f.reload()
+	f.want("a.example. 0 failed")
+	f.wantFault("cannot read the last good version: it is damaged")
+}
+
+func TestDeletedZoneGoes(t *testing.T) {
+	f := newFolder(t)
+	for _, name := range []string{"a", "b", "c"} {
+		f.write(name+".example.zone", zoneText(1, 0))
+	}
+	f.reload()
+	f.remove("b.example.zone")
+	f.reload()
+	f.want("a.example. 1 ok", "c.example. 1 ok")
+	if _, err := os.Stat(filepath.Join(f.keep, "b.example.kept")); !os.IsNotExist(err) {
+		t.Errorf("the last good version of a deleted zone is still there (%v)", err)
+	}
+}
+
+func TestVanishedZonesAreHeld(t *testing.T) {
+	names := []string{"a.example.zone", "b.example.zone", "c.example.zone"}
+	for _, restart := range []bool{false, true} {
+		f := newFolder(t)
+		for _, name := range names {
+			f.write(name, zoneText(1, 0))
+		}
+		f.reload()
+		f.remove(names[:2]...)
+		if restart {
+			f.restart()
+		}
+		f.reload()
+		f.want("a.example. 1 held", "b.example. 1 held", "c.example. 1 ok")
+		f.write(names[0], zoneText(1, 0))
+		f.reload()
+		f.want("a.example. 1 ok", "b.example. 1 held", "c.example. 1 ok")
+		f.view = f.store.Accept("b.example")
+		f.want("a.example. 1 ok", "c.example. 1 ok")
+	}
+}
+
+func TestUnreadableFolderKeepsEverything(t *testing.T) {
+	f := newFolder(t)
+	f.write("a.example.zone", zoneText(1, 0))
+	f.reload()
+	away := f.dir + ".away"
+	if err := os.Rename(f.dir, away); err != nil {
+		t.Fatal(err)
+	}
+	f.reload()
+	f.want("folder failed", "a.example. 1 ok")
+	f.restart()
+	f.reload()
+	f.want("folder failed", "a.example. 1 last good")
+	if err := os.Rename(away, f.dir); err != nil {
+		t.Fatal(err)
+	}
+	f.reload()
+	f.want("a.example. 1 ok")
+}
+
+func TestShrunkenZoneIsHeld(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		f := newFolder(t)
+		f.write("a.example.zone", zoneText(1, 200))
+		f.reload()
+		f.write("a.example.zone", zoneText(2, 10))
+		if restart {
+			f.restart()
+		}
+		f.reload()
+		f.want("a.example. 1 held")
+		f.wantFault("shrinks from 203 to 13 records")
+		f.reload()
+		f.want("a.example. 1 held")
+		f.view = f.store.Accept("")
+		f.want("a.example. 2 ok")
+		f.reload()
+		f.want("a.example. 2 ok")
+	}
+}
+
+func TestHoldShrinkOff(t *testing.T) {
+	f := newFolder(t)
+	f.hold = false
+	f.restart()
+	f.write("a.example.zone", zoneText(1, 200))
+	f.reload()
+	f.write("a.example.zone", zoneText(2, 10))
+	f.reload()
+	f.want("a.example. 2 ok")
+	f.remove("a.example.zone")
+	f.reload()
+	f.want()
+}
+
+func TestOneOriginTwice(t *testing.T) {
+	f := newFolder(t)
+	f.write("a.example.zone", zoneText(1, 0))
+	f.write("z.zone", "$ORIGIN a.example.\n"+zoneText(2, 0))
+	f.reload()
+	f.want("a.example. 1 ok", "a.example. 1 failed")
+	f.wantFault("z.zone: the zone a.example. is in " + filepath.Join("a.example.zone"))
+	f.remove("a.example.zone")
+	f.reload()
+	f.want("a.example. 2 ok")
+	f.write("z.zone", broken)
+	f.restart()
+	f.reload()
+	f.want("a.example. 2 last good")
+}
+
+func TestFileBecomesAnotherZone(t *testing.T) {
+	f := newFolder(t)
+	f.write("a.zone", "$ORIGIN a.example.\n"+zoneText(1, 0))
+	f.write("b.zone", "$ORIGIN b.example.\n"+zoneText(1, 0))
+	f.reload()
+	f.write("a.zone", "$ORIGIN c.example.\n"+zoneText(1, 0))
+	f.reload()
+	f.want("b.example. 1 ok", "c.example. 1 ok")
+	f.restart()
+	f.reload()
+	f.want("b.example. 1 ok", "c.example. 1 ok")
+}
+
+func TestOnlyRegularFilesAreRead(t *testing.T) {
+	f := newFolder(t)
+	if err := syscall.Mkfifo(filepath.Join(f.dir, "fifo.zone"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(f.dir, "dir.zone"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f.reload()
+	f.want("dir. 0 failed", "fifo. 0 failed")
+	f.wantFault("fifo.zone: cannot read the zone file: it is no regular file")
+	f.wantFault("dir.zone: cannot read the zone file: it is no regular file")
+}
+
+func TestIncludeStaysInTheFolder(t *testing.T) {
+	f := newFolder(t)
+	outside := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(outside, []byte("www TXT secret\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(f.dir, "link.inc")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"link.inc", outside, "../" + filepath.Base(filepath.Dir(outside)) + "/secret"} {
+		f.write("a.example.zone", zoneText(1, 0)+"$INCLUDE "+name+"\n")
+		f.reload()
+		f.want("a.example. 0 failed")
+		f.wantFault("a.example.zone:5: cannot include " + name)
+	}
+}
+
+func TestFullDiskStopsNothing(t *testing.T) {
+	f := newFolder(t)
+	if err := os.WriteFile(f.keep, nil, 0o644); err != nil { // a file where the folder should be
+		t.Fatal(err)
+	}
+	f.write("a.example.zone", zoneText(1, 0))
+	f.reload()
+	f.want("a.example. 1 ok")
+	if f.store.KeepFailures() == 0 {
+		t.Error("the failure was not counted")
+	}
+	if err := os.Remove(f.keep); err != nil {
+		t.Fatal(err)
+	}
+	f.reload()
+	if _, err := os.Stat(filepath.Join(f.keep, "a.example.kept")); err != nil {
+		t.Errorf("the zone was not kept once it could be: %v", err)
+	}
+}

@@ -1,0 +1,72 @@
+package zones
+
+import (
+	"hash/maphash"
+)
+
+// table gives every distinct name a number, the order of coming. It grows as
+// names come; its slots become those of the zone.
+type table struct {
+	seed  maphash.Seed
+	slots []slot
+	text  []byte   // the wire names one after another
+	start []uint32 // of each name in text, and the end of the last
+}
+
+func newTable() *table {
+	return &table{seed: maphash.MakeSeed(), slots: make([]slot, 16), start: []uint32{0}}
+}
+
+// len returns the number of names.
+func (t *table) len() int { return len(t.start) - 1 }
+
+// name returns the wire name of number i.
+func (t *table) name(i uint32) []byte { return t.text[t.start[i]:t.start[i+1]] }
+
+// find returns the number of a name.
+func (t *table) find(name []byte) (uint32, bool) {
+	s, _ := t.slot(name, maphash.Bytes(t.seed, name))
+	return s.node - 1, s.node != 0
+}
+
+// intern returns the number of a name, a new one if need be.
+func (t *table) intern(name []byte) uint32 {
+	hash := maphash.Bytes(t.seed, name)
+	s, at := t.slot(name, hash)
+	if s.node != 0 {
+		return s.node - 1
+	}
+	i := uint32(t.len())
+	t.text = append(t.text, name...)
+	t.start = append(t.start, uint32(len(t.text)))
+	t.slots[at] = slot{tag: uint32(hash >> 32), node: i + 1}
+	if 2*t.len() > len(t.slots) {
+		t.grow()
+	}
+	return i
+}
+
+// slot returns the slot of a name and its place, or the free one where it belongs.
+func (t *table) slot(name []byte, hash uint64) (slot, uint64) {
+	mask := uint64(len(t.slots) - 1)
+	for at := hash & mask; ; at = (at + 1) & mask {
+		s := t.slots[at]
+		if s.node == 0 || s.tag == uint32(hash>>32) && string(t.name(s.node-1)) == string(name) {
+			return s, at
+		}
+	}
+}
+
+// grow doubles the slots.
+func (t *table) grow() {
+	t.slots = make([]slot, 2*len(t.slots))
+	mask := uint64(len(t.slots) - 1)
+	for i := range uint32(t.len()) {
+		hash := maphash.Bytes(t.seed, t.name(i))
+		at := hash & mask
+		for t.slots[at].node != 0 {
+			at = (at + 1) & mask
+		}
+		t.slots[at] = slot{tag: uint32(hash >> 32), node: i + 1}
+	}
+}

@@ -1,0 +1,59 @@
+package zones
+
+import "iter"
+
+// View is an immutable set of zones.
+type View struct {
+	zones   []*Zone        // sorted by origin
+	origins []string       // of zones
+	byApex  map[string]int // index into zones
+	deepest int            // length in octets of the longest apex
+}
+
+// newView makes the view of zones with distinct origins.
+func newView(zones []*Zone) *View {
+	v := &View{zones: zones, byApex: make(map[string]int, len(zones))}
+	for i, z := range zones {
+		v.origins = append(v.origins, z.origin)
+		v.byApex[string(z.apex)] = i
+		v.deepest = max(v.deepest, len(z.apex))
+	}
+	return v
+}
+
+// Find returns the deepest zone at or above qname (lower-case wire form) and
+// its index among All, or nil and -1 if there is none. The zone may be one that
+// was never good: see Zone.Failed. For DS at an apex the parent is asked (RFC
+// 4035 section 3.1.4.1): call Find with the first label cut off. It does not
+// allocate.
+func (v *View) Find(qname []byte) (z *Zone, index int) {
+	for {
+		if len(qname) <= v.deepest {
+			if i, ok := v.byApex[string(qname)]; ok {
+				return v.zones[i], i
+			}
+		}
+		if len(qname) <= 1 || len(qname) <= int(qname[0])+1 {
+			return nil, -1
+		}
+		qname = qname[1+int(qname[0]):]
+	}
+}
+
+// All yields the zones, sorted by origin.
+func (v *View) All() iter.Seq[*Zone] {
+	return func(yield func(*Zone) bool) {
+		for _, z := range v.zones {
+			if !yield(z) {
+				return
+			}
+		}
+	}
+}
+
+// Len returns the number of zones.
+func (v *View) Len() int { return len(v.zones) }
+
+// Origins returns the names of the zones, sorted. They are the view's own: do
+// not change them.
+func (v *View) Origins() []string { return v.origins }
