@@ -56,7 +56,7 @@ func (c *cluster) launch(t testing.TB, i int) {
 func (c *cluster) await(t testing.TB) {
 	t.Helper()
 	eventually(t, "an etcd that takes writes", func() error {
-		r := finish(t, c.ctl("--command-timeout=1s", "put", "/ready", ""))
+		r := finish(t, c.ctl("put", "/ready", "", "--command-timeout=1s"))
 		if r.status != 0 {
 			return fmt.Errorf("%s", r.stderr)
 		}
@@ -66,7 +66,7 @@ func (c *cluster) await(t testing.TB) {
 
 // ctl is a command of the real etcdctl.
 func (c *cluster) ctl(arguments ...string) *exec.Cmd {
-	return c.host.command(etcdctl, append([]string{"--endpoints", strings.Join(c.clients, ",")}, arguments...)...)
+	return c.host.command(etcdctl, append([]string{"--endpoints", strings.Join(c.clients, ","), "--command-timeout=20s"}, arguments...)...)
 }
 
 func (c *cluster) drain(t testing.TB, region string) {

@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"bytes"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -128,6 +130,14 @@ func TestDeletedPrefix(t *testing.T) {
 	if alarms := s.status(t).State.Alarms; len(alarms) == 0 {
 		t.Error("status shows no alarm")
 	}
+	// The state is written to disk just after it is served.
+	eventually(t, "a state file with both drains held", func() error {
+		content, err := os.ReadFile(s.path("data/state.json"))
+		if held := bytes.Count(content, []byte(`"held": true`)); err == nil && held != 2 {
+			return fmt.Errorf("%d are", held)
+		}
+		return err
+	})
 	s.kill()
 	s.launch(t)
 	samePanel(t, s, before, "after etcdctl del --prefix and a crash")

@@ -90,7 +90,7 @@ func TestRubbish(t *testing.T) {
 		}
 		s.caught(t, revision)
 		samePanel(t, s, before, what)
-		rejected := s.status(t).Rejected
+		rejected := s.status(t).State.Rejected
 		for _, k := range rubbishKeys {
 			shown := slices.ContainsFunc(rejected, func(r rejectedKey) bool { return strings.HasSuffix(r.Key, k.key) && r.Why != "" })
 			if k.input && !k.takes(value) && !shown {

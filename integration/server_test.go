@@ -165,16 +165,16 @@ type status struct {
 		Degraded []string `json:"degraded"`
 	} `json:"server"`
 	State struct {
-		Source   string   `json:"source"`
-		Revision int64    `json:"revision"`
-		Alarms   []string `json:"alarms"`
+		Source   string        `json:"source"`
+		Revision int64         `json:"revision"`
+		Alarms   []string      `json:"alarms"`
+		Rejected []rejectedKey `json:"rejected"`
 	} `json:"state"`
 	Regions []struct {
 		Name  string `json:"name"`
 		State string `json:"state"`
 	} `json:"regions"`
-	Rejected []rejectedKey `json:"rejected_keys"`
-	Zones    []struct {
+	Zones []struct {
 		Name   string   `json:"name"`
 		State  string   `json:"state"`
 		Serial uint32   `json:"serial"`
