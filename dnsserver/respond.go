@@ -83,12 +83,14 @@ func (r *responder) respond(s *Snapshot, buf []byte, n int, from netip.Addr, str
 }
 
 // survive turns a panic, which would be a bug of ours, into a SERVFAIL for the
-// one query that met it.
+// one query that met it. The first is logged, and then ever fewer: whoever finds
+// such a query can send it as fast as he likes.
 func (r *responder) survive(buf []byte, length *int) {
 	if cause := recover(); cause != nil {
-		r.counts.panics.Add(1)
-		r.log.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).
-			Msg("a query hit a bug in nearside and was answered SERVFAIL: please report this")
+		if n := r.counts.panics.Add(1); n&(n-1) == 0 { // 1, 2, 4, 8 ...
+			r.log.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).Uint64("times", n).
+				Msg("a query hit a bug in nearside and was answered SERVFAIL: please report this")
+		}
 		r.end, r.edns, r.rcode, r.truncated = 0, false, rcodeServFail, false
 		*length = r.finish(buf)
 	}

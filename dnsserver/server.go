@@ -207,6 +207,14 @@ func (s *Server) allCounts(yield func(*counts) bool) {
 	}
 }
 
+// Exhausted is Counters().Exhausted alone, whatever the number of zones.
+func (s *Server) Exhausted() (sum uint64) {
+	for c := range s.allCounts {
+		sum += c.exhausted.Load()
+	}
+	return sum
+}
+
 // Counters sums up what was counted since the start.
 func (s *Server) Counters() Counters {
 	sum := Counters{

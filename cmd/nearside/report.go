@@ -54,7 +54,7 @@ func (s *server) addRegions(status *console.Status) {
 	if bad != "" {
 		status.Alarms = append(status.Alarms, fmt.Sprintf("%s; %s is used", bad, geography.Source()))
 	}
-	if n := s.dns.Counters().Exhausted - s.exhausted.Load(); n > 0 {
+	if n := s.dns.Exhausted() - s.exhausted.Load(); n > 0 {
 		status.Alarms = append(status.Alarms, fmt.Sprintf("%d queries found only drained regions and got no address; undrain one", n))
 	}
 }
