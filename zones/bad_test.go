@@ -7,10 +7,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/miekg/dns"
 	"golang.org/x/tools/txtar"
 )
 
@@ -92,38 +92,52 @@ func TestBadZones(t *testing.T) {
 	}
 }
 
-// headLines is how many lines all the bad zones have in common: the good ones.
-const headLines = 4
+var inZoneFile = regexp.MustCompile(`bad\.example\.zone:(\d)`)
 
-var lineNumber = regexp.MustCompile(`(bad\.example\.zone:|\bline )(\d+)`)
-
-// included moves what comes after the common lines into an included file: the
-// same must be said, with that file's name and lines.
+// included moves the whole zone into an included file: the same must be said
+// about its records, with that file's name. What is said about the zone as a
+// whole stays with the zone file.
 func included(t *testing.T, text string, want []string) {
-	all := strings.SplitAfter(text, "\n")
-	if strings.Count(text, "\n") == headLines || strings.Contains(text, "$INCLUDE bad") || !strings.HasPrefix(text, "$TTL 60\n@ SOA ns hostmaster 1 3600 900 1209600 60\n@ NS ns\nns A") {
-		return
-	}
-	got := loadFiles(t, map[string]string{
-		"bad.example.zone": strings.Join(all[:headLines], "") + "$INCLUDE tail.inc\n",
-		"tail.inc":         strings.Join(all[headLines:], ""),
-	})
-	for i, line := range want {
-		want[i] = lineNumber.ReplaceAllStringFunc(line, func(s string) string {
-			m := lineNumber.FindStringSubmatch(s)
-			n, _ := strconv.Atoi(m[2])
-			switch {
-			case n > headLines && m[1] == "line ":
-				return "line " + strconv.Itoa(n-headLines)
-			case n > headLines:
-				return "tail.inc:" + strconv.Itoa(n-headLines)
-			case m[1] == "line ":
-				return "bad.example.zone:" + m[2]
-			}
-			return s
-		})
+	got := loadFiles(t, map[string]string{"bad.example.zone": "$INCLUDE body.inc\n", "body.inc": text})
+	for i := range want {
+		want[i] = inZoneFile.ReplaceAllString(want[i], "body.inc:$1")
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("included: got  %s\n          want %s", strings.Join(got, "\n     "), strings.Join(want, "\n     "))
+	}
+}
+
+// TestFaultNamesBothFiles: where two records are at odds, both places are named.
+func TestFaultNamesBothFiles(t *testing.T) {
+	got := loadFiles(t, map[string]string{
+		"bad.example.zone": "$TTL 60\n@ SOA ns h 1 3600 900 1209600 60\n@ NS ns\nns A 198.18.0.53\nwww TXT x\n$INCLUDE tail.inc\nwww TXT y\nwww 5 TXT z\n",
+		"tail.inc":         "\n@ SOA ns h 2 3600 900 1209600 60\nwww 7 TXT t\nwww TXT t\n",
+	})
+	want := []string{
+		"bad.example.zone:8: TTL 5 differs from 60 at line 5: the TXT records of www.bad.example. need one TTL",
+		"tail.inc:2: a second SOA record; the first is at bad.example.zone:2",
+		"tail.inc:3: TTL 7 differs from 60 at bad.example.zone:5: the TXT records of www.bad.example. need one TTL",
+		"tail.inc:4: warning: the same TXT record of www.bad.example. is at line 3 already; it counts once",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, "\n     "), strings.Join(want, "\n     "))
+	}
+}
+
+// TestFaultsStayOnTheirLine: whatever is wrong with a record of any type, it
+// takes nothing from the next one.
+func TestFaultsStayOnTheirLine(t *testing.T) {
+	const first, second = 5, 7
+	for typ := range dns.TypeToRR {
+		for _, word := range []string{"1", "a", "0a", `"1"`, "192.0.2.1", "::", `\# 1`} {
+			for n := range 5 {
+				record := "www " + dns.Type(typ).String() + strings.Repeat(" "+word, n)
+				_, faults := loadText(goodHead+record+"\n\nnext A 192.0.2.300\n", Steering{})
+				last := faults[len(faults)-1]
+				if last.Line != second || !strings.Contains(last.Message, "192.0.2.300") || len(faults) > 2 || faults[0].Line != first && len(faults) == 2 {
+					t.Errorf("%s: %q", record, faults)
+				}
+			}
+		}
 	}
 }

@@ -119,7 +119,7 @@ func (k keeper) list() ([]keptInfo, error) {
 		if !strings.HasSuffix(e.Name(), keptSuffix) {
 			continue
 		}
-		l, e := readLabel(filepath.Join(k.dir, e.Name()))
+		l, e := k.readLabel(filepath.Join(k.dir, e.Name()))
 		if e != nil {
 			err = errors.Join(err, e)
 			continue
@@ -129,8 +129,9 @@ func (k keeper) list() ([]keptInfo, error) {
 	return list, err
 }
 
-// readLabel reads the first two lines of a kept version.
-func readLabel(file string) (keptInfo, error) {
+// readLabel reads the first two lines of a kept version. It must lie where load
+// looks for it.
+func (k keeper) readLabel(file string) (keptInfo, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return keptInfo{}, err
@@ -141,11 +142,18 @@ func readLabel(file string) (keptInfo, error) {
 	first, err1 := r.ReadString('\n')
 	digest, ok := strings.CutPrefix(strings.TrimSuffix(first, "\n"), keptFormat)
 	head, err2 := r.ReadBytes('\n')
-	if err := errors.Join(err1, err2); err != nil || !ok || json.Unmarshal(head, &l) != nil || l.File == "" || l.Origin == "" {
+	damaged := err1 != nil || err2 != nil || !ok || json.Unmarshal(head, &l) != nil
+	if damaged || l.File == "" || !canonical(l.Origin) || k.path(l.Origin) != file {
 		return keptInfo{}, fmt.Errorf("last good version %s: %w", file, errKept)
 	}
 	l.digest = digest
 	return l, nil
+}
+
+// canonical reports whether origin is written as Zone.Origin writes it.
+func canonical(origin string) bool {
+	wire, err := parseOrigin(origin)
+	return err == nil && nameText(wire) == origin
 }
 
 // load reads what is kept of a zone.

@@ -2,7 +2,10 @@ package zones
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -36,13 +39,32 @@ func newTwin(t *testing.T, text string) twin {
 	return list
 }
 
-func (w twin) records(owner string, typ uint16) (n int) {
+// records returns the RRset of an owner and type without the owner, sorted. A
+// query for ANY gets the RRset of the lowest type.
+func (w twin) records(owner string, typ uint16) []string {
+	var list []string
 	for _, rr := range w {
 		if rr.Header().Name == owner && (rr.Header().Rrtype == typ || typ == dns.TypeANY) {
-			n++
+			list = append(list, recordOf(rr))
 		}
 	}
-	return n
+	slices.Sort(list)
+	if typ == dns.TypeANY && len(list) > 0 {
+		lowest := list[0][:2]
+		list = slices.DeleteFunc(list, func(r string) bool { return r[:2] != lowest })
+	}
+	return slices.Compact(list)
+}
+
+// recordOf is a record as in RRset.Wire, without its owner.
+func recordOf(rr dns.RR) string {
+	rr = dns.Copy(rr)
+	rr.Header().Name = "."
+	room := make([]byte, dns.Len(rr))
+	if _, err := dns.PackRR(rr, room, 0, nil, false); err != nil {
+		panic(err)
+	}
+	return string(room[1:])
 }
 
 func (w twin) exists(name string) bool {
@@ -61,19 +83,27 @@ func above(name string) []string {
 	return list
 }
 
-func (w twin) lookup(name string, typ uint16) (outcome Outcome, owner string, count int, wildcard bool) {
+// found is what a lookup says.
+type found struct {
+	outcome  Outcome
+	owner    string
+	records  []string
+	wildcard bool
+}
+
+func (w twin) lookup(name string, typ uint16) found {
 	line := above(name)
 	for _, n := range line[1:] {
-		if w.records(n, dns.TypeNS) > 0 && !strings.HasPrefix(n, "*.") && !(n == name && typ == dns.TypeDS) {
-			return Referral, n, w.records(n, dns.TypeNS), false
+		if cut := w.records(n, dns.TypeNS); cut != nil && !strings.HasPrefix(n, "*.") && !(n == name && typ == dns.TypeDS) {
+			return found{Referral, n, cut, false}
 		}
 	}
 	for _, n := range line[:len(line)-1] {
-		if w.records(n, dns.TypeDNAME) > 0 && !strings.HasPrefix(n, "*.") {
-			return Redirect, n, 1, false
+		if redirect := w.records(n, dns.TypeDNAME); redirect != nil && !strings.HasPrefix(n, "*.") {
+			return found{Redirect, n, redirect, false}
 		}
 	}
-	source := name
+	source, wildcard := name, false
 	if !w.exists(name) {
 		encloser := line[0]
 		for _, n := range line {
@@ -83,16 +113,16 @@ func (w twin) lookup(name string, typ uint16) (outcome Outcome, owner string, co
 		}
 		source, wildcard = "*."+encloser, true
 		if !w.exists(source) || strings.Contains(name, "_region.") {
-			return NXDomain, name, 0, false
+			return found{NXDomain, name, nil, false}
 		}
 	}
-	if n := w.records(source, typ); n > 0 {
-		return Answer, name, n, wildcard
+	if set := w.records(source, typ); set != nil {
+		return found{Answer, name, set, wildcard}
 	}
-	if n := w.records(source, dns.TypeCNAME); n > 0 {
-		return Alias, name, n, wildcard
+	if alias := w.records(source, dns.TypeCNAME); alias != nil {
+		return found{Alias, name, alias, wildcard}
 	}
-	return NoData, name, 0, wildcard
+	return found{NoData, name, nil, wildcard}
 }
 
 // randomName draws from few labels, so that names meet.
@@ -118,36 +148,103 @@ func randomZone(r *rand.Rand) string {
 
 func TestLookupAgainstTwin(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	types := []uint16{dns.TypeA, dns.TypeTXT, dns.TypeCNAME, dns.TypeNS, dns.TypeDS, dns.TypeDNAME}
-	seen := make(map[Outcome]int)
-	zones := 0
-	for range 6000 {
+	types := []uint16{dns.TypeA, dns.TypeTXT, dns.TypeCNAME, dns.TypeNS, dns.TypeDS, dns.TypeDNAME, dns.TypeANY}
+	type kind struct {
+		outcome  Outcome
+		wildcard bool
+	}
+	seen := make(map[kind]int)
+	for range 2000 {
 		text := randomZone(r)
 		z, _ := loadText(text, Steering{})
 		if z == nil {
 			continue // it breaks a rule: TestBadZones
 		}
-		zones++
-		var unique []string
-		for line := range strings.Lines(text) {
-			if !slices.Contains(unique, line) {
-				unique = append(unique, line)
-			}
-		}
-		w := newTwin(t, strings.Join(unique, ""))
+		w := newTwin(t, text)
 		for range 20 {
 			name, typ := randomName(r), types[r.IntN(len(types))]
-			got := z.Lookup(wireName(t, name), typ)
-			outcome, owner, count, wildcard := w.lookup(name, typ)
-			seen[outcome]++
-			if got.Outcome != outcome || got.Owner != len(wireName(t, owner)) || int(got.Set.Count) != count || got.Wildcard != wildcard {
-				t.Fatalf("%s %s: got %+v, want outcome %d, owner %s, %d records, wildcard %t in\n%s", name, dns.Type(typ), got, outcome, owner, count, wildcard, text)
+			want, res := w.lookup(name, typ), z.Lookup(wireName(t, name), typ)
+			got := found{res.Outcome, name[len(name)+1-res.Owner:], recordsIn(res.Set.Wire), res.Wildcard}
+			slices.Sort(got.records)
+			if !reflect.DeepEqual(got, want) || int(res.Set.Count) != len(want.records) {
+				t.Fatalf("%s %s: got %+v, want %+v in\n%s", name, dns.Type(typ), got, want, text)
+			}
+			seen[kind{want.outcome, want.wildcard}]++
+		}
+	}
+	for _, k := range []kind{{Answer, false}, {Answer, true}, {Alias, false}, {Alias, true}, {NoData, false}, {NoData, true}, {NXDomain, false}, {Referral, false}, {Redirect, false}} {
+		if seen[k] < 100 {
+			t.Errorf("%+v came %d times only", k, seen[k])
+		}
+	}
+}
+
+// TestFindAgainstTwin: the deepest of random zones that hold a name is found.
+func TestFindAgainstTwin(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 2000 {
+		origins := make(map[string]bool)
+		for range r.IntN(6) {
+			origins[[]string{".", randomName(r), randomName(r)}[r.IntN(3)]] = true
+		}
+		var zones []*Zone
+		for _, origin := range slices.Sorted(maps.Keys(origins)) {
+			wire := wireName(t, origin)
+			zones = append(zones, &Zone{origin: nameText(wire), apex: wire})
+		}
+		view, name := newView(zones), randomName(r)
+		want := -1
+		for i, z := range zones {
+			if dns.IsSubDomain(z.origin, name) && (want < 0 || len(z.origin) > len(zones[want].origin)) {
+				want = i
+			}
+		}
+		if _, got := view.Find(wireName(t, name)); got != want {
+			t.Fatalf("%s: zone %d, want %d of %q", name, got, want, view.Origins())
+		}
+	}
+}
+
+// TestSteeringAgainstTwin: the parts of a steered RRset are the addresses in
+// each region; a name with addresses in one region, or in none, is plain.
+func TestSteeringAgainstTwin(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	st := testSteering()
+	prefixes := []string{"192.0.2.", "198.51.100.", "203.0.113."}
+	name := wireName(t, "play.example.")
+	for range 500 {
+		text, parts := goodHead, make(map[uint8][]string)
+		for range 1 + r.IntN(5) {
+			region := r.IntN(len(prefixes))
+			address := fmt.Sprintf("%s%d", prefixes[region], 1+r.IntN(9))
+			line := "play.example. A " + address + "\n"
+			if !strings.Contains(text, line) {
+				parts[uint8(region)] = append(parts[uint8(region)], address)
+			}
+			text += line
+		}
+		z, faults := loadText(text, st)
+		if z == nil {
+			t.Fatal(faults)
+		}
+		got, want := z.Lookup(name, dns.TypeA), len(parts) > 1
+		if got.Set.Steered() != want || got.Steered != want || slices.Contains(z.steered, "play.example.") != want || slices.Contains(z.single, "play.example.") == want {
+			t.Fatalf("steered: %+v, want %t in\n%s", got, want, text)
+		}
+		for region := range uint8(len(prefixes)) {
+			if wire, count := z.Variant(got.Set, region); want && !slices.Equal(addresses(wire), parts[region]) || int(count) != len(addresses(wire)) {
+				t.Fatalf("region %d: %q, want %q in\n%s", region, addresses(wire), parts[region], text)
 			}
 		}
 	}
-	for o := Answer; o <= Redirect; o++ {
-		if seen[o] < 100 {
-			t.Errorf("outcome %d came %d times only, in %d zones", o, seen[o], zones)
-		}
+}
+
+// addresses reads the A records of a wire.
+func addresses(wire []byte) []string {
+	var list []string
+	for _, record := range recordsIn(wire) {
+		address, _ := netip.AddrFromSlice([]byte(record[fixed-2:]))
+		list = append(list, address.String())
 	}
+	return list
 }

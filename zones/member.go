@@ -84,11 +84,14 @@ func (s *Store) load(name string, from source) (*Zone, []Fault) {
 	return job{source: from, dir: s.Dir, name: name, origin: origin, steering: s.Steering, progress: s.progress(name)}.load()
 }
 
-// progress says in the log every five seconds how far a load has come.
+// progressPeriod is how often a load that takes long shows in the log.
+const progressPeriod = 5 * time.Second
+
+// progress says in the log every now and then how far the load of a zone is.
 func (s *Store) progress(name string) func(records int) {
 	last := time.Now()
 	return func(records int) {
-		if time.Since(last) >= 5*time.Second {
+		if time.Since(last) >= progressPeriod {
 			last = time.Now()
 			s.Log.Info().Str("file", name).Int("records", records).Msg("still loading a zone")
 		}

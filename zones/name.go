@@ -17,6 +17,7 @@ var (
 	errDots      = errors.New("has an empty label; take out the dot too many")
 	errLongLabel = errors.New("has a label of more than 63 octets")
 	errLongName  = errors.New("is longer than 255 octets with its origin; shorten it or end it with a dot")
+	errQuoted    = errors.New(`has a quotation mark; take it out, or write \" for one that is part of the name`)
 	errEscape    = errors.New(`has a bad escape; write \DDD with DDD up to 255, or \X`)
 )
 
@@ -45,6 +46,9 @@ func appendName(dst, text, origin []byte) ([]byte, error) {
 			dst = append(dst, 0)
 			i++
 			continue
+		}
+		if c == '"' {
+			return dst, errQuoted
 		}
 		if c == '\\' {
 			if c, size = unescape(text[i:]); size == 0 {

@@ -41,9 +41,11 @@ type reader struct {
 	many  bool   // the entry is a $GENERATE
 	typ   uint16 // of the entry
 
-	text []byte // what the parser is to read next
-	read int    // how much of it was read
-	wire []byte // room for one packed record
+	text  []byte // what the parser is to read next
+	read  int    // how much of it was read
+	given bool   // the parser, asked for a record, was given an entry
+	short bool   // that was not enough for it
+	wire  []byte // room for one packed record
 
 	defaultTTL uint32 // of $TTL, else the last one given
 	haveTTL    bool
@@ -78,16 +80,20 @@ func (r *reader) records(name string, origin []byte) {
 		if r.parser == nil {
 			r.parser = dns.NewZoneParser(r, ".", "")
 		}
+		r.given = false
 		rr, ok := r.parser.Next()
-		if ok {
+		switch {
+		case r.short:
+			r.broken("the %s record ends too early: a field is missing", dns.Type(r.typ))
+		case ok:
 			r.add(rr)
 			continue
-		}
-		if r.parser.Err() == nil {
+		case r.parser.Err() == nil:
 			return
+		default:
+			r.broken("%s", parserMessage(r.parser.Err(), r.typ))
 		}
 		// A parser stops at its first error: a new one goes on at the next entry.
-		r.broken("%s", parserMessage(r.parser.Err(), r.typ))
 		r.parser, r.text, r.read = nil, nil, 0
 		for _, m := range r.stack {
 			m.told = false
@@ -116,11 +122,14 @@ func (r *reader) Read(p []byte) (int, error) {
 
 // ReadByte gives the parser the next byte. It goes on to the next entry only
 // when the parser asks for it: what the parser returned before belongs to r.at.
+// For one record the parser gets one entry: where a field is missing, it would
+// look for it in the next one.
 func (r *reader) ReadByte() (byte, error) {
 	for r.read >= len(r.text) {
-		if !r.next() {
+		if r.short = r.given; r.short || !r.next() {
 			return 0, io.EOF
 		}
+		r.given = len(r.text) > 0
 	}
 	c := r.text[r.read]
 	r.read++
@@ -271,10 +280,6 @@ func (r *reader) generate(m *master, args [][]byte) error {
 func (r *reader) record(m *master) {
 	tokens := r.entry.tokens
 	if !r.entry.blank {
-		if quoted(tokens[0]) {
-			r.broken("the owner %s is quoted; write it without quotation marks", tokens[0])
-			return
-		}
 		owner, err := appendName(m.owner[:0], tokens[0], m.origin)
 		if m.lost = err != nil; m.lost {
 			r.broken("the name %s %v", tokens[0], err)

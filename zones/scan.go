@@ -22,10 +22,10 @@ type entry struct {
 	tokens [][]byte
 }
 
-// quoted reports whether a token is a quoted string.
-func quoted(token []byte) bool { return len(token) > 0 && token[0] == '"' }
-
-var errQuote = errors.New("a quoted string does not end on its line; close it with a quotation mark")
+var (
+	errQuote  = errors.New("a quoted string does not end on its line; close it with a quotation mark")
+	errReturn = errors.New("a carriage return within a line; lines end in LF or in CR LF")
+)
 
 // next reads the next entry that has tokens into e. It returns false at the end
 // of the file. After an error (which is about e.line) it goes on at the next
@@ -59,8 +59,12 @@ func (s *scanner) entry(e *entry) error {
 			if len(e.tokens) == 0 {
 				e.line = s.line // the entry starts where its first token is
 			}
-		case ' ', '\t', '\r', '\f', '\v':
+		case ' ', '\t':
 			s.pos++
+		case '\r':
+			if s.pos++; s.pos < len(s.data) && s.data[s.pos] != '\n' {
+				return errReturn
+			}
 		case ';':
 			s.skipComment()
 		case '(':
@@ -93,7 +97,7 @@ func (s *scanner) token(e *entry) error {
 	start := s.pos
 	for s.pos < len(s.data) {
 		switch s.data[s.pos] {
-		case ' ', '\t', '\r', '\f', '\v', '\n', ';', '(', ')':
+		case ' ', '\t', '\r', '\n', ';', '(', ')':
 			e.tokens = append(e.tokens, s.data[start:s.pos])
 			return nil
 		case '"':
@@ -139,7 +143,7 @@ func (s *scanner) quote() error {
 // escape passes over an escape.
 func (s *scanner) escape() error {
 	c, size := unescape(s.data[s.pos:min(s.pos+4, len(s.data))])
-	if size == 0 || c == '\n' && size == 2 {
+	if size == 0 || size == 2 && (c == '\n' || c == '\r') {
 		return fmt.Errorf("a word %w", errEscape)
 	}
 	s.pos += size

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // The states of a zone in Status.
@@ -52,4 +54,22 @@ func (s *Store) publish() {
 	}
 	slices.SortFunc(list, func(a, b Status) int { return cmp.Or(cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.File, b.File)) })
 	s.status.Store(&list)
+}
+
+// tell writes each fault to the log, once for as long as it lasts.
+func (s *Store) tell() {
+	last := s.told
+	s.told = make(map[Fault]bool)
+	for _, row := range *s.status.Load() {
+		for _, f := range row.Faults {
+			if s.told[f] = true; last[f] {
+				continue
+			}
+			level := zerolog.ErrorLevel
+			if f.Warning {
+				level = zerolog.WarnLevel
+			}
+			s.Log.WithLevel(level).Str("zone", row.Origin).Str("state", row.State).Msg(f.String())
+		}
+	}
 }

@@ -8,7 +8,9 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -31,6 +33,7 @@ type Store struct {
 	started bool               // what is kept has been listed
 	members map[string]*member // by file name; a zone without a file by its origin
 	folder  []Fault            // what is wrong with the folder itself
+	told    map[Fault]bool     // faults that stand in the log already
 
 	status       atomic.Pointer[[]Status]
 	keepFailures atomic.Uint64
@@ -94,6 +97,7 @@ func (s *Store) reload(all bool) *View {
 	s.keep()
 	view := s.view()
 	s.publish()
+	s.tell()
 	for _, e := range s.members {
 		e.accepted = false
 		if e.files != nil {
@@ -150,11 +154,13 @@ func (s *Store) look() {
 func (s *Store) refresh(all bool) {
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
+	count := s.counter()
 	for _, e := range s.members {
 		if e.gone {
 			continue
 		}
 		g.Go(func() error {
+			defer count()
 			if s.folder == nil {
 				s.update(e, all)
 			} else if e.zone == nil && e.files == nil {
@@ -165,6 +171,20 @@ func (s *Store) refresh(all bool) {
 		})
 	}
 	g.Wait()
+}
+
+// counter says in the log every now and then how many zones are up to date.
+func (s *Store) counter() func() {
+	var mu sync.Mutex
+	done, last := 0, time.Now()
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if done++; time.Since(last) >= progressPeriod {
+			last = time.Now()
+			s.Log.Info().Int("done", done).Int("zones", len(s.members)).Msg("still loading zones")
+		}
+	}
 }
 
 // sorted returns the members by file name.
@@ -225,10 +245,10 @@ func (s *Store) part(before int) {
 	for _, e := range gone {
 		held := e.state == StateHeld
 		if !e.accepted && (drastic || held) {
-			s.fallBack(e)
-			e.state = StateHeld
 			e.faults = []Fault{{File: filepath.Join(s.Dir, e.name),
 				Message: fmt.Sprintf("the file is gone; %s stays as it was, because most zones vanished at once: bring it back, or run: nearside reload --accept %s", e.origin(), e.origin())}}
+			s.fallBack(e)
+			e.state = StateHeld
 			continue
 		}
 		delete(s.members, e.name)

@@ -1,13 +1,19 @@
 package zones
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/miekg/dns"
 	"github.com/rs/zerolog"
@@ -21,6 +27,7 @@ type folder struct {
 	hold      bool
 	steering  Steering
 	view      *View
+	log       bytes.Buffer
 }
 
 func newFolder(t *testing.T) *folder {
@@ -31,10 +38,25 @@ func newFolder(t *testing.T) *folder {
 
 // restart forgets everything that is not on disk.
 func (f *folder) restart() {
-	f.store = NewStore(StoreConfig{Dir: f.dir, KeepDir: f.keep, HoldShrink: f.hold, Steering: f.steering, Log: zerolog.Nop()})
+	f.store = NewStore(StoreConfig{Dir: f.dir, KeepDir: f.keep, HoldShrink: f.hold, Steering: f.steering, Log: zerolog.New(zerolog.SyncWriter(&f.log))})
 }
 
 func (f *folder) reload() { f.view = f.store.Reload() }
+
+// logged returns the lines logged since last time, as "level message".
+func (f *folder) logged() []string {
+	f.t.Helper()
+	var list []string
+	for line := range bytes.Lines(f.log.Bytes()) {
+		var entry struct{ Level, Message string }
+		if err := json.Unmarshal(line, &entry); err != nil {
+			f.t.Fatal(err)
+		}
+		list = append(list, entry.Level+" "+strings.ReplaceAll(entry.Message, f.dir+"/", ""))
+	}
+	f.log.Reset()
+	return list
+}
 
 func (f *folder) write(name, text string) {
 	f.t.Helper()
@@ -220,6 +242,139 @@ func TestDamagedLastGoodIsRefused(t *testing.T) {
 	f.wantFault("cannot read the last good version: it is damaged")
 }
 
+// TestLastGoodUnderNewRegions: a zone that breaks a steering rule because a
+// region went from the configuration is served without what was in it.
+func TestLastGoodUnderNewRegions(t *testing.T) {
+	f := newFolder(t)
+	f.steering = testSteering()
+	f.restart()
+	f.write("a.example.zone", strings.Replace(zoneText(1, 0), "198.51.100.53", "198.18.0.53", 1)+
+		"play A 192.0.2.1\nplay A 198.51.100.1\nplay A 203.0.113.1\n"+
+		"two A 192.0.2.2\ntwo A 203.0.113.2\n"+
+		"eu._region.mail MX 1 eu\nus._region.mail MX 1 us\nap._region.mail MX 1 ap\n")
+	f.reload()
+	f.want("a.example. 1 ok")
+
+	regionOf, named := f.steering.RegionOf, f.steering.Named
+	f.steering.RegionOf = func(a netip.Addr) (uint8, bool) { r, ok := regionOf(a); return r, ok && r != 2 }
+	f.steering.Named = func(label string) (uint8, bool) { r, ok := named(label); return r, ok && r != 2 }
+	f.restart()
+	f.reload()
+	f.want("a.example. 1 last good")
+	f.wantFault("203.0.113.1 of play.a.example. is in no region's prefixes")
+	f.wantFault("ap._region.mail.a.example. names no region")
+	for name, want := range map[string]string{
+		"play": "eu 30 A 192.0.2.1\nus 30 A 198.51.100.1\n",
+		"two":  "60 A 192.0.2.2\n",
+	} {
+		if got := answer(t, f.zone("a.example."), name+".a.example.", dns.TypeA); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if got, want := answer(t, f.zone("a.example."), "mail.a.example.", dns.TypeMX), "eu 30 MX 1 eu.a.example.\nus 30 MX 1 us.a.example.\n"; got != want {
+		t.Errorf("mail: got %q, want %q", got, want)
+	}
+
+	f.steering.RegionOf = func(netip.Addr) (uint8, bool) { return 0, false }
+	f.restart()
+	f.reload()
+	if got, want := answer(t, f.zone("a.example."), "two.a.example.", dns.TypeA), "60 A 192.0.2.2\n60 A 203.0.113.2\n"; got != want {
+		t.Errorf("without any region left: got %q, want %q", got, want)
+	}
+}
+
+func TestThousandZones(t *testing.T) {
+	f := newFolder(t)
+	f.keep = ""
+	f.restart()
+	for i := range 1000 {
+		f.write(fmt.Sprintf("z%d.example.zone", i), zoneText(i+1, 0))
+	}
+	f.write("z7.example.zone", broken)
+	f.reload()
+	if f.view.Len() != 1000 {
+		t.Errorf("%d zones", f.view.Len())
+	}
+	for i := range 1000 {
+		if z := f.zone(fmt.Sprintf("www.z%d.example.", i)); z.Failed() != (i == 7) || i != 7 && z.Serial() != uint32(i+1) {
+			t.Errorf("zone %d: failed %t, serial %d", i, z.Failed(), z.Serial())
+		}
+	}
+}
+
+// TestFaultsAreLoggedOnce: one line for each fault, when it comes.
+func TestFaultsAreLoggedOnce(t *testing.T) {
+	f := newFolder(t)
+	f.write("a.example.zone", zoneText(1, 0))
+	f.reload()
+	if got := f.logged(); got != nil {
+		t.Errorf("a good zone logs %q", got)
+	}
+	f.write("a.example.zone", zoneText(2, 0)+"www A 192.0.2\nns A 198.51.100.53\nwww MX 10\n")
+	want := []string{
+		`error a.example.zone:5: cannot read the A record: bad A A: "192.0.2"`,
+		"warn a.example.zone:6: warning: the same A record of ns.a.example. is at line 4 already; it counts once",
+		"error a.example.zone:7: the MX record ends too early: a field is missing",
+	}
+	for _, want := range [][]string{want, nil} {
+		f.reload()
+		f.want("a.example. 1 last good")
+		if got := f.logged(); !slices.Equal(got, want) {
+			t.Errorf("logged %q, want %q", got, want)
+		}
+	}
+	f.write("a.example.zone", zoneText(2, 0)+"www A 192.0.2\n")
+	f.reload()
+	if got := f.logged(); got != nil {
+		t.Errorf("an old fault is logged again: %q", got)
+	}
+	f.write("a.example.zone", zoneText(2, 0))
+	f.reload()
+	f.write("a.example.zone", broken)
+	f.reload()
+	if got := f.logged(); len(got) != 1 {
+		t.Errorf("a new fault is logged as %q", got)
+	}
+}
+
+// TestProgress: a load that takes long shows in the log, be it of many zones or
+// of a large one.
+func TestProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFolder(t)
+		f.steering = testSteering()
+		f.steering.RegionOf = func(netip.Addr) (uint8, bool) {
+			time.Sleep(progressPeriod)
+			return 0, false
+		}
+		f.restart()
+		for i := range 2 * runtime.GOMAXPROCS(0) {
+			f.write(fmt.Sprintf("z%d.zone", i), zoneText(1, 0)+"www A 192.0.2.1\n")
+		}
+		f.reload()
+		if got := f.logged(); len(got) == 0 || got[0] != "info still loading zones" {
+			t.Errorf("many zones: logged %q", got)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		f := newFolder(t)
+		if z, faults := f.store.load("a.example.zone", slow{memory(zoneText(1, 0) + "$GENERATE 0-65535 h$ TXT x\n")}); z == nil {
+			t.Fatal(faults)
+		}
+		if got := f.logged(); !slices.Equal(got, []string{"info still loading a zone"}) {
+			t.Errorf("a large zone: logged %q", got)
+		}
+	})
+}
+
+// slow is a source that takes its time.
+type slow struct{ source }
+
+func (s slow) read(name string) ([]byte, error) {
+	time.Sleep(progressPeriod)
+	return s.source.read(name)
+}
+
 func TestDeletedZoneGoes(t *testing.T) {
 	f := newFolder(t)
 	for _, name := range []string{"a", "b", "c"} {
@@ -253,6 +408,46 @@ func TestVanishedZonesAreHeld(t *testing.T) {
 		f.want("a.example. 1 ok", "b.example. 1 held", "c.example. 1 ok")
 		f.view = f.store.Accept("b.example")
 		f.want("a.example. 1 ok", "c.example. 1 ok")
+	}
+}
+
+// TestVanishedZoneWithoutLastGood: a hold hides no fault.
+func TestVanishedZoneWithoutLastGood(t *testing.T) {
+	f := newFolder(t)
+	f.write("a.example.zone", zoneText(1, 0))
+	f.reload()
+	f.remove("a.example.zone")
+	path := filepath.Join(f.keep, "a.example.kept")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data[:len(data)-1], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f.restart()
+	f.reload()
+	f.wantFault("the file is gone")
+	f.wantFault("cannot read the last good version: it is damaged")
+	if !f.zone("a.example.").Failed() {
+		t.Error("a damaged last good version is served")
+	}
+}
+
+// TestMisplacedLastGood: what is kept counts only where it was put.
+func TestMisplacedLastGood(t *testing.T) {
+	f := newFolder(t)
+	f.write("a.example.zone", zoneText(1, 0))
+	f.reload()
+	if err := os.Rename(filepath.Join(f.keep, "a.example.kept"), filepath.Join(f.keep, "b.example.kept")); err != nil {
+		t.Fatal(err)
+	}
+	f.remove("a.example.zone")
+	f.restart()
+	f.reload()
+	f.want()
+	if got := f.logged(); len(got) != 1 || got[0] != "error some last good zones cannot be read" {
+		t.Errorf("logged %q", got)
 	}
 }
 
