@@ -1,6 +1,10 @@
 package dnsserver
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"nearside/zones"
+)
 
 const (
 	ownerPointer = 2      // octets of a compression pointer (RFC 1035, 4.1.4)
@@ -28,6 +32,34 @@ func (r *responder) appendRecords(wire []byte, n uint16, owner int, section *uin
 		at += ownerPointer + recordFix + int(binary.BigEndian.Uint16(r.msg[at+ownerPointer+8:]))
 	}
 	return true
+}
+
+// appendBeside adds an RRset to the additional section. Its owner stands
+// uncompressed at offset target of the message, perhaps beyond what a pointer
+// can reach.
+func (r *responder) appendBeside(set zones.RRset, target int) bool {
+	if target <= maxPointer {
+		return r.appendRecords(set.Wire, set.Count, target, &r.additional)
+	}
+	owner := r.msg[target : target+nameLength(r.msg[target:])]
+	if !r.fits(len(set.Wire) + int(set.Count)*(len(owner)-ownerPointer)) {
+		return false
+	}
+	for wire := set.Wire; len(wire) > 0; {
+		end := ownerPointer + recordFix + int(binary.BigEndian.Uint16(wire[ownerPointer+8:]))
+		r.msg = append(append(r.msg, owner...), wire[ownerPointer:end]...)
+		wire = wire[end:]
+	}
+	r.additional += set.Count
+	return true
+}
+
+// nameLength returns the length of the uncompressed name at the start of wire.
+func nameLength(wire []byte) (n int) {
+	for wire[n] != 0 {
+		n += 1 + int(wire[n])
+	}
+	return n + 1
 }
 
 // appendPointer writes a compression pointer.

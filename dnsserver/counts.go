@@ -32,26 +32,27 @@ type counts struct {
 	_       [64]byte // keeps the next responder's counters off this one's last cache line
 }
 
-// zoneCounts counts the queries for the zones of one view, by index.
+// zoneCounts counts the queries for the zones of one view, by index. It holds
+// the view's origins, which also tell one view from another, and not the view
+// itself: that may be most of the memory there is, and a responder that gets no
+// query would keep it for ever.
 type zoneCounts struct {
-	view *zones.View
-	n    []atomic.Uint64
+	origins []string
+	n       []atomic.Uint64
 }
 
-// retired keeps the counts for views that are gone. The view itself is let go:
-// it may be most of the memory there is.
+// of reports whether the counters are those of the view with these origins.
+func (z *zoneCounts) of(origins []string) bool {
+	return z != nil && len(z.origins) == len(origins) && &z.origins[0] == &origins[0]
+}
+
+// retired keeps the counts for views that are gone.
 type retired struct {
 	mu    sync.Mutex // taken by the query path when a view changes: held for moments
-	views []originCounts
+	views []*zoneCounts
 
 	folding sync.Mutex // never taken by the query path
 	total   map[string]uint64
-}
-
-// originCounts counts the queries for the zones of these origins.
-type originCounts struct {
-	origins []string
-	n       []atomic.Uint64
 }
 
 func (c *counts) rcode(code int) { c.rcodes[code].Add(1) }
@@ -72,8 +73,8 @@ func (c *counts) zone(v *zones.View, index int) {
 		return
 	}
 	z := c.perZone.Load()
-	if z == nil || z.view != v {
-		z = c.retire(z, &zoneCounts{view: v, n: make([]atomic.Uint64, v.Len())})
+	if origins := v.Origins(); !z.of(origins) {
+		z = c.retire(z, &zoneCounts{origins, make([]atomic.Uint64, len(origins))})
 	}
 	z.n[index].Add(1)
 }
@@ -83,7 +84,7 @@ func (c *counts) retire(old, next *zoneCounts) *zoneCounts {
 	c.retired.mu.Lock()
 	defer c.retired.mu.Unlock()
 	if old != nil {
-		c.retired.views = append(c.retired.views, originCounts{old.view.Origins(), old.n})
+		c.retired.views = append(c.retired.views, old)
 	}
 	c.perZone.Store(next)
 	return next
@@ -157,7 +158,7 @@ func (c *counts) addZones(sum map[string]uint64) {
 	late := c.retired.views // a view that retired since
 	c.retired.mu.Unlock()
 	if z != nil {
-		originCounts{z.view.Origins(), z.n}.addTo(sum)
+		z.addTo(sum)
 	}
 	for _, z := range late {
 		z.addTo(sum)
@@ -169,7 +170,7 @@ func (c *counts) addZones(sum map[string]uint64) {
 	}
 }
 
-func (z originCounts) addTo(sum map[string]uint64) {
+func (z *zoneCounts) addTo(sum map[string]uint64) {
 	for i, origin := range z.origins {
 		if n := z.n[i].Load(); n > 0 {
 			sum[origin] += n

@@ -73,8 +73,9 @@ type opt struct {
 func (q *query) name() []byte { return q.nameBuf[:q.nameLen] }
 
 // parse reads the one question and the OPT record of msg, which has a whole
-// header with QDCOUNT 1. q.end and q.opt are zero before. It returns false for a message that is malformed; q.end
-// is then 0 if not even the question could be read.
+// header with QDCOUNT 1. q.end and q.opt are zero before. It returns false for a
+// message that is malformed; q.end is then 0 if not even the question could be
+// read.
 func (q *query) parse(msg []byte) bool {
 	at := headerSize
 	n, ok := lowerName(q.nameBuf[:], msg[at:])
@@ -97,23 +98,22 @@ func (q *query) parse(msg []byte) bool {
 	}
 	at = q.end
 	for range authority {
-		if at, ok = skipRecord(msg, at); !ok {
+		if _, at, ok = skipRecord(msg, at); !ok {
 			return false
 		}
 	}
 	for range additional {
 		start := at
-		if at, ok = skipRecord(msg, at); !ok {
+		var fixed int
+		if fixed, at, ok = skipRecord(msg, start); !ok {
 			return false
 		}
-		// OPT is owned by the root: its type follows a single zero octet.
-		if msg[start] == 0 && binary.BigEndian.Uint16(msg[start+1:]) == typeOPT {
-			if q.edns { // RFC 6891, 6.1.1: more than one is FORMERR
-				return false
-			}
-			if !q.parseOPT(msg[start+1 : at]) {
-				return false
-			}
+		if binary.BigEndian.Uint16(msg[fixed:]) != typeOPT {
+			continue
+		}
+		// There is one at most, and the root owns it (RFC 6891, 6.1.1 and 6.1.2).
+		if q.edns || msg[start] != 0 || !q.parseOPT(msg[fixed:at]) {
+			return false
 		}
 	}
 	return true
@@ -169,11 +169,12 @@ func lowerName(dst, wire []byte) (n int, ok bool) {
 	return 0, false
 }
 
-// skipRecord returns the offset after the resource record at offset at.
-func skipRecord(msg []byte, at int) (int, bool) {
+// skipRecord returns the offsets of the TYPE of the resource record at offset at
+// and of what follows the record.
+func skipRecord(msg []byte, at int) (fixed, end int, ok bool) {
 	for {
 		if at >= len(msg) {
-			return 0, false
+			return 0, 0, false
 		}
 		label := int(msg[at])
 		switch {
@@ -185,15 +186,15 @@ func skipRecord(msg []byte, at int) (int, bool) {
 			at += 1 + label
 			continue
 		default:
-			return 0, false
+			return 0, 0, false
 		}
 		break
 	}
 	if at+recordFix > len(msg) {
-		return 0, false
+		return 0, 0, false
 	}
-	at += recordFix + int(binary.BigEndian.Uint16(msg[at+8:]))
-	return at, at <= len(msg)
+	end = at + recordFix + int(binary.BigEndian.Uint16(msg[at+8:]))
+	return at, end, end <= len(msg)
 }
 
 const optionECS = 8

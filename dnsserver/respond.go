@@ -96,7 +96,7 @@ func (r *responder) survive(buf []byte, length *int) {
 	}
 }
 
-// reset forgets the last query.
+// reset prepares for a query.
 func (r *responder) reset(s *Snapshot, buf []byte, from netip.Addr, stream bool) {
 	r.snap, r.from = s, from
 	r.end, r.opt = 0, opt{}
@@ -109,6 +109,10 @@ func (r *responder) reset(s *Snapshot, buf []byte, from netip.Addr, stream bool)
 		r.limit = wholeTCP
 	}
 }
+
+// forget lets go of what the last answers came from: a responder may be idle for
+// long, and an old snapshot is much memory.
+func (r *responder) forget() { r.snap, r.zone, r.list = nil, nil, nil }
 
 // setLimit says how long the records may get, which leaves room for OPT.
 func (r *responder) setLimit(stream bool) {
@@ -141,7 +145,7 @@ func (r *responder) finish(buf []byte) int {
 		r.counts.truncated.Add(1)
 		buf[2] |= flagTC
 	}
-	// CD is copied as NSD, Knot and BIND do; RA, Z and AD are clear.
+	// CD is copied (RFC 4035, 3.1.6); RA, Z and AD are clear.
 	buf[3] = buf[3]&flagCD | byte(r.rcode)&0x0F
 	questions := uint16(1)
 	if r.end == 0 {
@@ -195,7 +199,7 @@ func (r *responder) answer() {
 	if r.ecs.present && r.snap.policy.believes(r.from) {
 		r.ask = r.ecs.addr()
 	}
-	r.authentic = true
+	r.authentic = r.qclass == classIN // class ANY is no class to be the authority of (RFC 1034, 6.2.2)
 	r.qname, r.at = r.name(), headerSize
 	if !r.resolve() {
 		r.truncate()
@@ -220,7 +224,7 @@ func (r *responder) findZone() {
 func (r *responder) truncate() {
 	r.msg = r.msg[:r.end]
 	r.answers, r.authority, r.additional = 0, 0, 0
-	r.rcode, r.truncated = rcodeNoError, true
+	r.truncated = true
 }
 
 // resolve follows RFC 1034, 4.3.2, within the zone: a chain that leaves it is
@@ -247,6 +251,7 @@ func (r *responder) resolve() bool {
 			on, fits = r.followCNAME(result.Set)
 		} else {
 			on, fits = r.followDNAME(result)
+			on = on && r.qtype != typeCNAME // the synthesised one is what was asked for
 		}
 		if !on || !fits {
 			return fits
@@ -385,10 +390,8 @@ func (r *responder) appendAdditional(set zones.RRset, at int, cut []byte) bool {
 			return true
 		}
 		target := at + more.Target
-		if target > maxPointer || !r.appendRecords(more.Set.Wire, more.Set.Count, target, &r.additional) {
-			if cut != nil && inDomain(r.msg[target:], cut) {
-				return false
-			}
+		if !r.appendBeside(more.Set, target) && cut != nil && inDomain(r.msg[target:], cut) {
+			return false
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/rs/zerolog"
 	"nearside/regions"
@@ -154,7 +155,12 @@ func (s *Server) Swap(snap *Snapshot) {
 	}
 }
 
-// Serve answers queries until ctx ends, then lets those under way finish.
+// stopTime is how long a stop waits for clients that are slow to take their
+// responses.
+const stopTime = 2 * time.Second
+
+// Serve answers queries until ctx ends, then lets those under way finish. It
+// ends with an error before that if a socket fails for good.
 func (s *Server) Serve(ctx context.Context) error {
 	select {
 	case <-s.first:
@@ -163,14 +169,23 @@ func (s *Server) Serve(ctx context.Context) error {
 		return nil
 	}
 	var running sync.WaitGroup
+	failed := make(chan error, len(s.workers))
 	for _, w := range s.workers {
-		running.Go(w.run)
+		running.Go(func() {
+			if err := w.run(); err != nil {
+				failed <- err
+			}
+		})
 	}
 	for _, l := range s.listeners {
 		running.Go(func() { s.streams.accept(l, &running) })
 	}
-	<-ctx.Done()
 	var errs []error
+	select {
+	case <-ctx.Done():
+	case err := <-failed:
+		errs = append(errs, err)
+	}
 	for _, w := range s.workers {
 		errs = append(errs, w.stop())
 	}
@@ -178,6 +193,8 @@ func (s *Server) Serve(ctx context.Context) error {
 		errs = append(errs, l.Close())
 	}
 	s.streams.stop()
+	late := time.AfterFunc(stopTime, s.streams.abandon)
+	defer late.Stop()
 	running.Wait()
 	s.release()
 	return errors.Join(errs...)
@@ -205,14 +222,6 @@ func (s *Server) allCounts(yield func(*counts) bool) {
 			return
 		}
 	}
-}
-
-// Exhausted is Counters().Exhausted alone, whatever the number of zones.
-func (s *Server) Exhausted() (sum uint64) {
-	for c := range s.allCounts {
-		sum += c.exhausted.Load()
-	}
-	return sum
 }
 
 // Counters sums up what was counted since the start.

@@ -36,9 +36,9 @@ type streams struct {
 	counts     []*counts
 	buffers    sync.Pool // of *exchange
 
+	stopped  atomic.Bool
 	mu       sync.Mutex
 	open     map[*stream]struct{}
-	stopped  bool
 	accepted atomic.Uint64
 }
 
@@ -94,13 +94,13 @@ func (t *streams) accept(l net.Listener, running *sync.WaitGroup) {
 // add registers a connection, making room if need be. It returns false when
 // the server stops.
 func (t *streams) add(st *stream) bool {
-	st.touch()
+	st.touch(idleTime)
 	if t.count() >= maxStreams {
 		t.closeIdlest()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.stopped {
+	if t.stopped.Load() {
 		_ = st.conn.Close()
 		return false
 	}
@@ -148,12 +148,12 @@ func (t *streams) serve(st *stream) {
 	}
 }
 
-// touch notes that the connection did something and gives it time for more.
-func (st *stream) touch() {
+// touch notes that the connection does something and gives it time for more.
+func (st *stream) touch(more time.Duration) {
 	now := time.Now()
 	st.active.Store(now.UnixNano())
 	// A failure shows at the next read.
-	_ = st.conn.SetReadDeadline(now.Add(idleTime))
+	_ = st.conn.SetReadDeadline(now.Add(more))
 }
 
 // await waits for the first octet of a query.
@@ -168,10 +168,8 @@ func (t *streams) exchange(st *stream, in *bufio.Reader) error {
 	x := t.buffers.Get().(*exchange)
 	defer t.buffers.Put(x)
 	x.out = x.out[:0]
-	for in.Buffered() > 0 {
-		if err := st.conn.SetReadDeadline(time.Now().Add(messageTime)); err != nil {
-			return err
-		}
+	for in.Buffered() > 0 && !t.stopped.Load() {
+		st.touch(messageTime)
 		n, err := x.read(in)
 		if err != nil {
 			return err
@@ -187,8 +185,11 @@ func (t *streams) exchange(st *stream, in *bufio.Reader) error {
 			return err
 		}
 	}
-	st.touch()
-	return t.stoppedError()
+	st.touch(idleTime)
+	if t.stopped.Load() {
+		return net.ErrClosed
+	}
+	return nil
 }
 
 // whole reports whether a whole message has come, so that reading it cannot
@@ -199,16 +200,6 @@ func whole(in *bufio.Reader) bool {
 	}
 	prefix, err := in.Peek(2)
 	return err == nil && in.Buffered() >= 2+int(binary.BigEndian.Uint16(prefix))
-}
-
-// stoppedError ends a connection that has nothing under way when the server stops.
-func (t *streams) stoppedError() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.stopped {
-		return net.ErrClosed
-	}
-	return nil
 }
 
 // read reads one message: its length in two octets, then itself (RFC 1035, 4.2.2).
@@ -225,6 +216,7 @@ func (x *exchange) read(in *bufio.Reader) (int, error) {
 func (t *streams) answer(x *exchange, n int, from netip.Addr) {
 	r := <-t.responders
 	length := r.respond(t.server.snapshot.Load(), x.message[:], n, from, true)
+	r.forget()
 	t.responders <- r
 	if length > 0 {
 		x.out = binary.BigEndian.AppendUint16(x.out, uint16(length))
@@ -245,13 +237,22 @@ func (x *exchange) flush(st *stream) error {
 	return err
 }
 
-// stop ends every connection after the message it is at.
+// stop ends every connection after the response it is at.
 func (t *streams) stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.stopped = true
+	t.stopped.Store(true)
 	for st := range t.open {
 		_ = st.conn.SetReadDeadline(time.Now())
+	}
+}
+
+// abandon closes the connections that are still open.
+func (t *streams) abandon() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for st := range t.open {
+		_ = st.conn.Close()
 	}
 }
 

@@ -3,6 +3,7 @@ package dnsserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
@@ -34,6 +35,9 @@ const (
 	// pause is how long a worker waits after an error of the socket that should
 	// not happen, so that it never spins.
 	pause = 10 * time.Millisecond
+	// patience is how many such errors in a row end the server: the kernel still
+	// sends this socket its share of the clients, who would get no answer.
+	patience = 500
 )
 
 // datagram is the kernel's struct mmsghdr.
@@ -67,6 +71,7 @@ type udpWorker struct {
 	stopping atomic.Bool
 	drops    atomic.Uint64 // the kernel's drop counter as last read
 	fault    error         // why readable gave up
+	faults   int           // how often in a row
 }
 
 // newUDPWorker opens a socket on at.
@@ -143,15 +148,21 @@ func (w *udpWorker) wire() {
 	}
 }
 
-// run answers until stop.
-func (w *udpWorker) run() {
+// run answers until stop, or until the socket is of no use any more.
+func (w *udpWorker) run() error {
 	readable := w.readable
 	for {
 		err := w.raw.Read(readable)
 		if w.stopping.Load() {
 			break
 		}
-		w.server.log.Error().Err(errors.Join(err, w.fault)).Stringer("addr", w.conn.LocalAddr()).Msg("receiving from the network failed; trying again")
+		w.faults++
+		switch err = errors.Join(err, w.fault); {
+		case w.faults == patience:
+			return fmt.Errorf("receiving from the network on %s keeps failing: %w", w.conn.LocalAddr(), err)
+		case w.faults == 1:
+			w.server.log.Error().Err(err).Stringer("addr", w.conn.LocalAddr()).Msg("receiving from the network failed; trying again")
+		}
 		time.Sleep(pause)
 	}
 	// What came before the stop is answered.
@@ -164,6 +175,7 @@ func (w *udpWorker) run() {
 			w.serve(fd, n)
 		}
 	})
+	return nil
 }
 
 // stop wakes the worker if it waits, and makes it end.
@@ -187,6 +199,7 @@ func (w *udpWorker) readable(fd uintptr) bool {
 			w.fault = err
 			return true
 		}
+		w.faults = 0
 		w.serve(fd, n)
 		if w.stopping.Load() {
 			return false
@@ -236,6 +249,7 @@ func (w *udpWorker) serve(fd uintptr, n int) {
 		ready++
 	}
 	w.send(fd, ready)
+	w.forget()
 }
 
 // send hands n responses to the kernel. One that the kernel refuses (no route to

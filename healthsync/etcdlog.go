@@ -1,8 +1,12 @@
 package healthsync
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"slices"
 
 	"github.com/rs/zerolog"
 	"go.uber.org/zap"
@@ -16,6 +20,13 @@ func init() {
 	if os.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" {
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	}
+}
+
+// harmless are warnings about what is as it should be: the embedded etcd needs
+// no HTTP port, and nobody logs in to it.
+var harmless = []string{
+	"Running http and grpc server on single port. This is not recommended for production.",
+	"simple token is not cryptographically signed",
 }
 
 // forwardTo returns a zap logger, as etcd wants one, whose warnings and errors
@@ -47,7 +58,7 @@ func (f forwarder) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcor
 }
 
 func (f forwarder) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	if f.log.GetLevel() > f.level {
+	if f.log.GetLevel() > f.level || slices.Contains(harmless, e.Message) {
 		return nil // before the work of encoding
 	}
 	encoder := zapcore.NewMapObjectEncoder()
@@ -61,3 +72,18 @@ func (f forwarder) Write(e zapcore.Entry, fields []zapcore.Field) error {
 }
 
 func (f forwarder) Sync() error { return nil }
+
+// giveUp is what etcd's logger does after a fatal error or a panic, instead of
+// ending the process: it passes the error on and ends that goroutine alone.
+type giveUp func(error)
+
+func (g giveUp) OnWrite(e *zapcore.CheckedEntry, fields []zapcore.Field) {
+	err := errors.New(e.Message)
+	for _, field := range fields {
+		if cause, ok := field.Interface.(error); ok {
+			err = fmt.Errorf("%s: %w", e.Message, cause)
+		}
+	}
+	g(err)
+	runtime.Goexit()
+}

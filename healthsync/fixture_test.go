@@ -34,7 +34,7 @@ func table(t testing.TB) *regions.Table {
 // etcd starts an embedded etcd for the test.
 func etcd(t testing.TB) *Embedded {
 	t.Helper()
-	e, err := StartEmbedded(filepath.Join(t.TempDir(), "etcd"), "http://127.0.0.1:0", testLog(t))
+	e, err := StartEmbedded(t.Context(), filepath.Join(t.TempDir(), "etcd"), "http://127.0.0.1:0", testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,7 @@ func parseOverride(path string, content []byte, table *regions.Table) (forced, e
 		key, value := root.Content[i], root.Content[i+1]
 		list := map[string]*[]string{"drain": &f.Drain, "up": &f.Up}[key.Value]
 		switch {
-		case list == nil:
+		case list == nil || key.Kind != yaml.ScalarNode: // an alias has the name of its anchor
 			return forced{}, fault(key, "unknown key %s: there are drain and up", printable(key.Value))
 		case seen[key.Value]:
 			return forced{}, fault(key, "%s is given twice", key.Value)

@@ -107,7 +107,7 @@ func (s *Sync) alarms() []string {
 	if s.overrideFault != nil {
 		raise("the break-glass file was not taken, the last good one stays in force: %v", s.overrideFault)
 	}
-	for _, fault := range []error{s.stateFault, s.damage} {
+	for _, fault := range []error{s.stateFault, s.damage, s.etcdFault} {
 		if fault != nil {
 			raise("%v", fault)
 		}

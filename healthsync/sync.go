@@ -86,7 +86,7 @@ type Sync struct {
 	confirmed time.Time // when etcd last said that this is its state; zero if never
 	refreshed time.Time // when the state file was last told of it
 
-	overrideFault, stateFault, damage error // alarms until they pass
+	overrideFault, stateFault, damage, etcdFault error // alarms until they pass
 }
 
 // link is the condition of the connection.
@@ -250,6 +250,15 @@ func (s *Sync) Accept() error {
 	s.accept = nil
 	return fmt.Errorf("etcd did not answer within %v, so the state stays frozen: see to it that %v can be reached, then accept again",
 		s.pace.accept, s.config.Endpoints)
+}
+
+// EtcdFailed raises an alarm: the embedded etcd is of no use any more.
+func (s *Sync) EtcdFailed(err error) {
+	err = fmt.Errorf("the embedded etcd failed: %w; the last state stays in force and cannot be changed until nearside is restarted", err)
+	s.mu.Lock()
+	s.etcdFault = err
+	s.mu.Unlock()
+	s.config.Log.Error().Msg(err.Error())
 }
 
 // ReadOverride reads the break-glass file again and publishes what follows from it.

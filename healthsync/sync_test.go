@@ -170,7 +170,7 @@ func TestCompactedWatch(t *testing.T) {
 
 func TestMemberLost(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "etcd")
-	e, err := StartEmbedded(folder, "http://127.0.0.1:0", testLog(t))
+	e, err := StartEmbedded(t.Context(), folder, "http://127.0.0.1:0", testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestMemberLost(t *testing.T) {
 	e.Close()
 	eventually(t, "loss", func() bool { return !s.Status().Connected })
 	s.drained("eu-west")
-	if e, err = StartEmbedded(folder, e.Endpoint(), testLog(t)); err != nil {
+	if e, err = StartEmbedded(t.Context(), folder, e.Endpoint(), testLog(t)); err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
@@ -203,7 +203,7 @@ func TestRestoredCluster(t *testing.T) {
 	first.Close()
 
 	// The data is gone: the same cluster id, but from the beginning.
-	second, err := StartEmbedded(filepath.Join(t.TempDir(), "etcd"), first.Endpoint(), testLog(t))
+	second, err := StartEmbedded(t.Context(), filepath.Join(t.TempDir(), "etcd"), first.Endpoint(), testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,6 +267,7 @@ func TestOtherCluster(t *testing.T) {
 }
 
 func TestAcceptWithoutEtcd(t *testing.T) {
+	t.Parallel() // it waits
 	folder := t.TempDir()
 	rewrite(t, folder, saved{Cluster: 1, Revision: 5, Frozen: &freeze{Why: "for the test"}})
 	s := serve(t, folder, time.Now, "http://127.0.0.1:1")

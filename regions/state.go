@@ -72,7 +72,7 @@ func (t *Table) Evaluate(previous *State, in Inputs) *State {
 }
 
 // voted counts the votes on one region. It is down when more than half of its
-// votes say so and at least two do, or one where there is only one reporter.
+// votes say so: that is at least two, or one where there is only one reporter.
 // Once down, the same majority for up brings it back.
 func (t *Table) voted(votes map[string]Vote, wasDown bool) (down, tied bool) {
 	if len(votes) == 0 {
@@ -84,7 +84,7 @@ func (t *Table) voted(votes map[string]Vote, wasDown bool) (down, tied bool) {
 			n++
 		}
 	}
-	quorum := max(len(votes)/2+1, min(2, len(votes)))
+	quorum := len(votes)/2 + 1
 	switch {
 	case n >= quorum:
 		return true, false

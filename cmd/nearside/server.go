@@ -162,7 +162,7 @@ func (s *server) syncConfig() healthsync.Config {
 func (s *server) publish(state *regions.State) {
 	s.builder.states.put(state)
 	s.state.Store(state)
-	s.exhausted.Store(s.dns.Counters().Exhausted)
+	s.exhausted.Store(s.dns.Exhausted())
 }
 
 // run loads and serves until ctx ends. The admin address and the control socket
@@ -255,13 +255,26 @@ func (s *server) hangups(ctx context.Context) {
 }
 
 // runEmbedded runs the embedded etcd until ctx ends. It starts beside the
-// server: the first answer does not wait for it.
+// server: the first answer does not wait for it, and if its data is damaged or
+// it fails later, answers go on from the last state.
 func (s *server) runEmbedded(ctx context.Context) error {
-	etcd, err := healthsync.StartEmbedded(s.config.EtcdFolder(), s.embedded, s.log)
-	if err != nil {
-		return fmt.Errorf("embedded etcd: %w", err)
+	etcd, err := healthsync.StartEmbedded(ctx, s.config.EtcdFolder(), s.embedded, s.log)
+	if errors.Is(err, healthsync.ErrListen) {
+		return err
 	}
-	<-ctx.Done()
+	if ctx.Err() == nil && err != nil {
+		s.sync.EtcdFailed(err)
+	}
+	if err != nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+	case err := <-etcd.Failed():
+		s.sync.EtcdFailed(err)
+		go etcd.Close() // ends the connections; waiting for the rest may be in vain
+		return nil
+	}
 	closed := make(chan struct{})
 	go func() {
 		etcd.Close()

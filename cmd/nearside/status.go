@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -27,7 +28,9 @@ func statusCommand() *cobra.Command {
 		Short: "Show what the server on this machine serves and what is wrong",
 		Long: `Show what the server on this machine serves: the state of every region with the
 reasons, keys in etcd that were not understood, zones with their faults, and the
-geography. It asks the running server over data_dir/control.sock.`,
+geography. It asks the running server over data_dir/control.sock.
+
+The exit status is 1 where no server answers queries: also while one starts or stops.`,
 		Example: `  nearside status
   nearside status --json | jq '.regions[] | select(.state != "up")'`,
 		Args: words(),
@@ -40,16 +43,26 @@ geography. It asks the running server over data_dir/control.sock.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				encoder := json.NewEncoder(cmd.OutOrStdout())
-				encoder.SetIndent("", "  ")
-				return encoder.Encode(status)
-			}
-			return status.WriteText(cmd.OutOrStdout(), time.Now())
+			return showStatus(cmd.OutOrStdout(), status, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// showStatus fails where /readyz does, so that the command is a health check.
+func showStatus(w io.Writer, status console.Status, asJSON bool) (err error) {
+	if asJSON {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(status)
+	} else {
+		err = status.WriteText(w, time.Now())
+	}
+	if err == nil && status.Server.Phase != console.Serving {
+		err = fmt.Errorf("the server is %s: it does not answer queries", status.Server.Phase)
+	}
+	return err
 }
 
 func reloadCommand() *cobra.Command {
