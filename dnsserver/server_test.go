@@ -1,18 +1,23 @@
 package dnsserver
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/miekg/dns"
 	"github.com/rs/zerolog"
+	"golang.org/x/tools/txtar"
 )
 
 // serveBench runs a server on these addresses and returns the bound ones.
@@ -159,6 +164,82 @@ func TestZoneCountersAcrossReload(t *testing.T) {
 	}
 	if n := s.Counters().Zones["bet.example."]; n != 6 {
 		t.Errorf("%d queries counted, want 6", n)
+	}
+}
+
+// A snapshot may be most of the memory there is: responders that get no query
+// must not keep it.
+func TestOldSnapshotsAreLetGo(t *testing.T) {
+	s, b := serveBench(t, "127.0.0.1:0")
+	lookup(t, "udp", s.Addrs()[0], "play.bet.example.")
+	lookup(t, "tcp", s.Addrs()[0], "play.bet.example.")
+	old := weak.Make(b.snapshot.zones)
+	s.Swap(steeredBench(t).snapshot)
+	*b = bench{}
+	for deadline := time.Now().Add(10 * time.Second); old.Value() != nil; runtime.GC() {
+		if time.Now().After(deadline) {
+			t.Fatal("the zones of the snapshot before are still in memory")
+		}
+	}
+}
+
+// Glue whose owner stands where no compression pointer can reach (16 KB into the
+// message) is given all the same.
+func TestFarGlue(t *testing.T) {
+	const servers = 600
+	var zone strings.Builder
+	zone.WriteString("-- bet.example.zone --\n$TTL 3600\n@ IN SOA ns1 hostmaster 1 3600 900 1209600 60\n@ IN NS ns1\nns1 IN A 198.51.100.53\n")
+	for i := range servers {
+		fmt.Fprintf(&zone, "sub IN NS server-%d.sub\nserver-%[1]d.sub IN A 192.0.2.%d\n", i, i%256)
+	}
+	b := newBench(t, txtar.Parse([]byte(zone.String())))
+	buf := make([]byte, wholeTCP)
+	n := b.r.respond(b.snapshot, buf, copy(buf, queryFor(t, "www.sub.bet.example.", nil)), netip.MustParseAddr("127.0.0.1"), true)
+	m := new(dns.Msg)
+	if err := m.Unpack(buf[:n]); err != nil {
+		t.Fatal(err)
+	}
+	if m.Truncated || len(m.Ns) != servers || len(m.Extra) != servers {
+		t.Fatalf("%d octets: TC %v, %d name servers, %d additional", n, m.Truncated, len(m.Ns), len(m.Extra))
+	}
+	for i, rr := range m.Ns {
+		if server := rr.(*dns.NS).Ns; m.Extra[i].Header().Name != server {
+			t.Fatalf("name server %s has the glue %v", server, m.Extra[i])
+		}
+	}
+}
+
+// A client that asks and takes no responses does not hold up the stop.
+func TestStopWhilePipelining(t *testing.T) {
+	s, err := Listen([]string{"127.0.0.1:0"}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Swap(steeredBench(t).snapshot)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx) }()
+	conn, err := net.Dial("tcp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	msg := queryFor(t, "play.bet.example.", nil)
+	queries := bytes.Repeat(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...), 100)
+	for err == nil { // until every buffer between us is full
+		if err := conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		_, err = conn.Write(queries)
+	}
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(stopTime + time.Second):
+		t.Error("a client that takes no responses holds up the stop")
 	}
 }
 
