@@ -48,6 +48,7 @@ func (b *builder) compile(s Steering, lenient bool) *Zone {
 		c.additional(i)
 	}
 	c.soa()
+	z.servers = c.steer.servers
 	slices.Sort(z.steered)
 	slices.Sort(z.single)
 	return z

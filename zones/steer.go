@@ -2,6 +2,7 @@ package zones
 
 import (
 	"bytes"
+	"maps"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -21,6 +22,7 @@ type steerer struct {
 	targets []bool              // by name: an NS record points at it
 	labels  map[uint32][]uint32 // owner -> its names REGION._region.OWNER
 	inside  []bool              // by name: it is or lies below _region; nil: none does
+	servers []string            // wire names outside the zone that NS records point at, sorted
 }
 
 // plan is what steering makes of a name. The zero value is a plain name.
@@ -99,20 +101,26 @@ func (s *steerer) regionNames(regions uint64) string {
 	return strings.Join(names, ", ")
 }
 
-// findTargets notes the targets of NS records: they are always static.
+// findTargets notes the targets of NS records: those of the zone are always
+// static, and those outside are for whoever has all zones to look at.
 func (s *steerer) findTargets() {
 	s.targets = make([]bool, s.names.len())
+	outside := make(map[string]bool)
 	var room [maxName]byte
 	for _, g := range s.groups {
 		if g.typ != dns.TypeNS {
 			continue
 		}
 		for _, r := range s.all(g) {
-			if t, ok := s.names.find(appendLower(room[:0], s.data(s.records[r]))); ok {
+			target := appendLower(room[:0], s.data(s.records[r]))
+			if t, ok := s.names.find(target); ok {
 				s.targets[t] = true
+			} else if !bytes.HasSuffix(target, s.names.name(0)) {
+				outside[string(target)] = true
 			}
 		}
 	}
+	s.servers = slices.Sorted(maps.Keys(outside))
 }
 
 // byAddress returns the regions in which the owner has addresses, none if it is

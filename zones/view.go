@@ -1,6 +1,12 @@
 package zones
 
-import "iter"
+import (
+	"iter"
+	"maps"
+	"slices"
+
+	"github.com/miekg/dns"
+)
 
 // View is an immutable set of zones.
 type View struct {
@@ -38,6 +44,37 @@ func (v *View) Find(qname []byte) (z *Zone, index int) {
 		}
 		qname = qname[1+int(qname[0]):]
 	}
+}
+
+// Exhausted returns the number of steered RRsets that have no region but the
+// drained ones (bit i stands for region i), and the origin of a zone with one.
+func (v *View) Exhausted(drained uint64) (n int, origin string) {
+	if drained == 0 {
+		return 0, ""
+	}
+	for _, z := range v.zones {
+		for _, l := range z.links {
+			if l.regions != 0 && l.regions&^drained == 0 {
+				n, origin = n+1, z.origin
+			}
+		}
+	}
+	return n, origin
+}
+
+// SteeredServers returns the names, sorted, that are targets of NS records in
+// one zone and steered in another: the loader of either cannot see it.
+func (v *View) SteeredServers() []string {
+	names := make(map[string]bool)
+	for _, z := range v.zones {
+		for _, server := range z.servers {
+			in, _ := v.Find([]byte(server))
+			if in != nil && !in.Failed() && in.Lookup([]byte(server), dns.TypeA).Steered {
+				names[nameText([]byte(server))] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // All yields the zones, sorted by origin.

@@ -100,6 +100,7 @@ type Zone struct {
 	extras  []extra
 	wire    []byte // per node its name, then its RRsets: one stretch of memory for one query
 
+	servers []string // wire names of NS targets outside the zone, sorted
 	steered []string // owners, sorted
 	single  []string // owners whose addresses lie in one region only, sorted
 }

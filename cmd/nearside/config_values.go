@@ -150,8 +150,12 @@ func parseKeyPrefix(s string) (string, error) {
 	return s, nil
 }
 
-// parseOwner takes a domain name, with or without the last dot.
+// parseOwner takes a domain name, with or without the last dot, or "*." and one
+// for every name below it.
 func parseOwner(s string) (string, error) {
+	if strings.Contains(strings.TrimPrefix(s, "*."), "*") {
+		return "", fmt.Errorf("%q: a star may only be the first label, as in *.bet.example", s)
+	}
 	if _, ok := dns.IsDomainName(s); !ok || s == "" || strings.ContainsAny(s, " \t\r\n") {
 		return "", fmt.Errorf("%q is no domain name", s)
 	}

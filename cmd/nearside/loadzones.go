@@ -31,9 +31,11 @@ type zoneLoader struct {
 	publish func(*zones.View)
 	changed chan struct{} // files changed; several changes become one reload
 	jobs    chan zoneJob
+	tidy    *time.Timer // gives memory back
 
 	mu      sync.Mutex
-	folders []string // to watch, as of the last reload
+	view    *zones.View // as of the last reload, like the rest
+	folders []string    // to watch
 	count   console.Reload
 }
 
@@ -53,6 +55,7 @@ func newZoneLoader(c *Config, log zerolog.Logger, publish func(*zones.View)) *zo
 		publish: publish,
 		changed: make(chan struct{}, 1),
 		jobs:    make(chan zoneJob),
+		tidy:    time.AfterFunc(time.Hour, debug.FreeOSMemory),
 		count:   console.Reload{What: "zones"},
 	}
 }
@@ -60,7 +63,7 @@ func newZoneLoader(c *Config, log zerolog.Logger, publish func(*zones.View)) *zo
 // load reads everything and returns what to serve.
 func (l *zoneLoader) load() *zones.View {
 	view := l.store.ReloadAll()
-	l.finished()
+	l.finished(view)
 	return view
 }
 
@@ -71,15 +74,13 @@ func (l *zoneLoader) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-l.changed:
-			l.publish(l.store.Reload())
-			l.finished()
+			l.serve(l.store.Reload())
 		case job := <-l.jobs:
 			if job.accept {
-				l.publish(l.store.Accept(job.zone))
+				l.serve(l.store.Accept(job.zone))
 			} else {
-				l.publish(l.store.ReloadAll())
+				l.serve(l.store.ReloadAll())
 			}
-			l.finished()
 			close(job.done)
 		}
 	}
@@ -107,16 +108,24 @@ func (l *zoneLoader) reload(ctx context.Context, accept bool, zone string) error
 	}
 }
 
-// finished notes what the last reload came to. Large zones leave much garbage
-// behind; it is given back at once.
-func (l *zoneLoader) finished() {
+func (l *zoneLoader) serve(view *zones.View) {
+	l.publish(view)
+	l.finished(view)
+}
+
+// tidyAfter is when the memory that a load took and needs no more is given back
+// to the system: the old zones are let go by then, and a burst of reloads is over.
+const tidyAfter = time.Second
+
+// finished notes what the last reload came to.
+func (l *zoneLoader) finished(view *zones.View) {
 	folders := l.store.Folders()
 	failed := slices.ContainsFunc(l.store.Status(), func(z zones.Status) bool { return z.State != zones.StateOK })
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.folders = folders
+	l.view, l.folders = view, folders
 	note(&l.count, !failed)
-	go debug.FreeOSMemory()
+	l.tidy.Reset(tidyAfter)
 }
 
 func note(r *console.Reload, ok bool) {
@@ -141,6 +150,13 @@ func (l *zoneLoader) counted() console.Reload {
 	return l.count
 }
 
+// current returns what is served, in a moment if not already.
+func (l *zoneLoader) current() *zones.View {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.view
+}
+
 // alarms says which zones are not served as their files are.
 func (l *zoneLoader) alarms() []string {
 	var alarms []string
@@ -157,7 +173,14 @@ func (l *zoneLoader) alarms() []string {
 			alarms = append(alarms, fmt.Sprintf("zone %s: its file is bad and never was good, the answer is SERVFAIL", z.Origin))
 		}
 	}
+	for _, name := range l.current().SteeredServers() {
+		alarms = append(alarms, steeredServer(name))
+	}
 	return alarms
+}
+
+func steeredServer(name string) string {
+	return fmt.Sprintf("%s is a name server of another zone here, but steered: list it in steering.static", name)
 }
 
 // signalChange asks for one more reload.

@@ -47,15 +47,16 @@ func (s *server) addRegions(status *console.Status) {
 	state := s.sync.Status()
 	status.State = &state
 	status.Regions = console.Regions(s.config.Table(), s.state.Load())
-	geography, bad, count := s.geo.status()
+	geography, bad, reloads := s.geo.status()
 	status.Geography = &geography
-	status.Reloads = append(status.Reloads, count)
+	status.Reloads = append(status.Reloads, reloads)
 	status.Alarms = append(status.Alarms, state.Alarms...)
 	if bad != "" {
 		status.Alarms = append(status.Alarms, fmt.Sprintf("%s; %s is used", bad, geography.Source()))
 	}
-	if n := s.dns.Exhausted() - s.exhausted.Load(); n > 0 {
-		status.Alarms = append(status.Alarms, fmt.Sprintf("%d queries found only drained regions and got no address; undrain one", n))
+	if n, origin := s.zones.current().Exhausted(uint64(s.state.Load().Drained)); n > 0 {
+		status.Alarms = append(status.Alarms, fmt.Sprintf("%s, the last of zone %s, with no region that is not drained: the answer is no address; undrain one",
+			count(n, "steered RRset"), origin))
 	}
 }
 

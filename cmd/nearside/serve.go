@@ -50,7 +50,7 @@ func newLogger(w io.Writer) zerolog.Logger {
 			w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.DateTime}
 		}
 	}
-	return zerolog.New(w).With().Timestamp().Logger()
+	return zerolog.New(w).Level(zerolog.InfoLevel).With().Timestamp().Logger()
 }
 
 // serve runs a server until ctx ends.

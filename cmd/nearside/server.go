@@ -49,9 +49,7 @@ type server struct {
 	geo     *geoLoader       // nil without regions
 	sync    *healthsync.Sync // nil without regions
 
-	// What the count of exhausted answers was when the state last changed.
-	exhausted atomic.Uint64
-	state     atomic.Pointer[regions.State]
+	state atomic.Pointer[regions.State] // the newest
 }
 
 func newServer(c *Config, log zerolog.Logger, hangup <-chan os.Signal) *server {
@@ -162,7 +160,6 @@ func (s *server) syncConfig() healthsync.Config {
 func (s *server) publish(state *regions.State) {
 	s.builder.states.put(state)
 	s.state.Store(state)
-	s.exhausted.Store(s.dns.Exhausted())
 }
 
 // run loads and serves until ctx ends. The admin address and the control socket

@@ -20,8 +20,11 @@ const (
 	// longestWait for quiet: then what is there is read, finished or not.
 	longestWait = 5 * time.Second
 	// pollInterval is how often files are looked at where inotify does not work,
-	// and how often folders that appeared are looked for where it does.
+	// and how often folders that are new are looked for where it does.
 	pollInterval = 2 * time.Second
+	// linkInterval is how often the targets of links are looked at: inotify
+	// follows none.
+	linkInterval = 5 * time.Second
 )
 
 // topic is a set of files that are read again together.
@@ -59,12 +62,17 @@ type watcher struct {
 	bursts []burst
 	log    zerolog.Logger
 
-	notify *fsnotify.Watcher // nil where inotify does not work
-	seen   []uint64          // by topic: what polling found last
+	notify *fsnotify.Watcher      // nil where inotify does not work
+	inodes map[string]os.FileInfo // what the paths of watched folders stood for
+	seen   []uint64               // by topic: what polling found last
+	polled time.Time              // when that was
 }
 
 func newWatcher(log zerolog.Logger, topics ...topic) *watcher {
-	w := &watcher{topics: topics, bursts: make([]burst, len(topics)), log: log, seen: make([]uint64, len(topics))}
+	w := &watcher{
+		topics: topics, bursts: make([]burst, len(topics)), log: log,
+		inodes: make(map[string]os.FileInfo), seen: make([]uint64, len(topics)),
+	}
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
 		w.poll(err)
@@ -72,6 +80,7 @@ func newWatcher(log zerolog.Logger, topics ...topic) *watcher {
 	}
 	w.notify = notify
 	w.follow(time.Time{})
+	w.mark(time.Time{})
 	return w
 }
 
@@ -82,9 +91,7 @@ func (w *watcher) poll(why error) {
 		w.notify.Close()
 		w.notify = nil
 	}
-	for i, t := range w.topics {
-		w.seen[i] = t.fingerprint()
-	}
+	w.mark(time.Time{})
 }
 
 // run watches until ctx ends.
@@ -143,30 +150,47 @@ func (w *watcher) overflow(err error) {
 }
 
 // look finds what inotify does not tell: folders that are new or were replaced,
-// and, where it does not work, the changes themselves.
+// what links lead to, and, where it does not work, the changes themselves.
 func (w *watcher) look(now time.Time) {
 	if w.notify != nil {
 		w.follow(now)
-		return
 	}
-	for i, t := range w.topics {
-		if mark := t.fingerprint(); mark != w.seen[i] {
-			w.seen[i] = mark
-			w.bursts[i].write(now)
-		}
+	if w.notify == nil || now.Sub(w.polled) >= linkInterval {
+		w.mark(now)
 	}
 }
 
-// follow watches the folders that are not watched yet. At a time other than
-// zero their files are new too.
+// mark compares files with what they were at the last mark: all of them, or
+// those that are links where inotify sees to the others. At a time other than
+// zero a difference is a change.
+func (w *watcher) mark(now time.Time) {
+	w.polled = now
+	for i, t := range w.topics {
+		mark := t.fingerprint(w.notify != nil)
+		if mark != w.seen[i] && !now.IsZero() {
+			w.bursts[i].write(now)
+		}
+		w.seen[i] = mark
+	}
+}
+
+// follow watches the folders that are not watched yet, or whose path stands for
+// another one now. At a time other than zero their files are new too.
 func (w *watcher) follow(now time.Time) {
 	watched := w.notify.WatchList()
 	for i, t := range w.topics {
 		for _, folder := range t.folders() {
-			if slices.Contains(watched, folder) {
-				continue
+			info, err := os.Stat(folder)
+			if err == nil {
+				if slices.Contains(watched, folder) {
+					if os.SameFile(info, w.inodes[folder]) {
+						continue
+					}
+					_ = w.notify.Remove(folder) // a link was turned; Add alone would keep the old folder
+				}
+				w.inodes[folder] = info
+				err = w.notify.Add(folder)
 			}
-			err := w.notify.Add(folder)
 			switch {
 			case err == nil && !now.IsZero():
 				w.bursts[i].write(now)
@@ -192,14 +216,14 @@ func (w *watcher) fire(now time.Time) {
 	for i := range w.bursts {
 		if due := w.bursts[i].due(); !due.IsZero() && !due.After(now) {
 			w.bursts[i] = burst{}
-			w.log.Debug().Str("what", w.topics[i].name).Msg("files changed")
 			w.topics[i].changed()
 		}
 	}
 }
 
-// fingerprint sums up names, sizes and times of the files of a topic.
-func (t topic) fingerprint() uint64 {
+// fingerprint sums up names, sizes and times of the files of a topic, or of
+// those alone that are links.
+func (t topic) fingerprint(links bool) uint64 {
 	sum := fnv.New64a()
 	for _, folder := range t.folders() {
 		entries, err := os.ReadDir(folder)
@@ -208,7 +232,7 @@ func (t topic) fingerprint() uint64 {
 		}
 		for _, entry := range entries {
 			path := filepath.Join(folder, entry.Name())
-			if !t.wants(path) {
+			if !t.wants(path) || links && entry.Type()&os.ModeSymlink == 0 {
 				continue
 			}
 			if info, err := os.Stat(path); err == nil {

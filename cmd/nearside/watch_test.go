@@ -66,7 +66,7 @@ func expect(t *testing.T, changed chan struct{}) {
 	t.Helper()
 	select {
 	case <-changed:
-	case <-time.After(10 * time.Second):
+	case <-time.After(2 * linkInterval):
 		t.Fatal("the change was not seen")
 	}
 }
@@ -123,6 +123,42 @@ func TestWatchFolderAppears(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A link to the folder is turned, as deployments do, and so is one to a file;
+// then the file that it leads to is written.
+func TestWatchLinks(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	path := func(name string) string { return filepath.Join(root, name) }
+	turn := func(link, target string) {
+		t.Helper()
+		if err := os.Symlink(target, link+".new"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(link+".new", link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, folder := range []string{"v1", "v2", "elsewhere"} {
+		if err := os.Mkdir(path(folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	turn(path("zones"), "v1")
+	changed := watch(t, path("zones"), func(*watcher) {})
+	write(t, path("v1/a.zone"))
+	expect(t, changed)
+	turn(path("zones"), "v2")
+	expect(t, changed)
+	write(t, path("v2/a.zone"))
+	expect(t, changed)
+	write(t, path("elsewhere/b"))
+	turn(path("v2/b.zone"), "../elsewhere/b")
+	expect(t, changed) // by inotify
+	expect(t, changed) // by looking at links
+	write(t, path("elsewhere/b"))
+	expect(t, changed)
 }
 
 func TestLockDataDir(t *testing.T) {
