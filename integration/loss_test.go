@@ -61,6 +61,7 @@ func TestLosingEtcd(t *testing.T) {
 	eventually(t, "a drain", func() error { return mustBe("us-west", s.from(t, c, america)) })
 
 	store.members[0].kill()
+	store.await(t) // it may have been the leader
 	store.drain(t, "eu-west")
 	eventually(t, "a drain with one member of three lost", func() error { return mustBe("eu-central", s.from(t, c, ireland)) })
 	before := panel(t, s)
