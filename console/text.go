@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -77,7 +78,7 @@ func writeState(out *lines, s *healthsync.Status) {
 	if s.Connected {
 		out.printf("           etcd connected at %s", s.Endpoint)
 	} else {
-		out.printf("           etcd NOT connected: %s", s.Error)
+		out.printf("           etcd NOT connected: %s", cmp.Or(s.Error, "not reached yet"))
 	}
 	if s.Frozen != "" {
 		out.printf("           FROZEN: %s", s.Frozen)

@@ -154,7 +154,7 @@ func (s *Sync) logStart() {
 		return
 	}
 	s.config.Log.Info().Int64("revision", s.revision).Strs("drained", s.config.Table.Names(s.state.Drained)).
-		Strs("down", s.config.Table.Names(s.state.Down)).Dur("age", s.now().Sub(s.confirmed)).Msg("starting from the state file")
+		Strs("down", s.config.Table.Names(s.state.Down)).Stringer("age", s.now().Sub(s.confirmed).Round(time.Second)).Msg("starting from the state file")
 }
 
 // State returns the state in force.
