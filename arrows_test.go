@@ -41,7 +41,7 @@ var arrows = map[string]struct {
 	},
 	"dnsserver": {
 		ours:      []string{"zones", "geo", "regions"},
-		libraries: []string{"github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/sys"},
+		libraries: []string{"github.com/dchest/siphash", "github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/sys"},
 	},
 	"console": {
 		ours:      []string{"dnsserver", "geo", "healthsync", "regions", "zones"},

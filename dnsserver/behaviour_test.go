@@ -2,6 +2,7 @@ package dnsserver
 
 import (
 	"bufio"
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -30,6 +32,7 @@ var update = flag.Bool("update", false, "write what was answered into testdata")
 // after them are its answer in dig's words.
 //
 //	> NAME TYPE [from=ADDR] [subnet=PREFIX] [bufsize=N] [tcp] [do] [cd] [rd] [class=C]
+//	    [version=N] [opcode=O] [nsid] [keepalive] [cookie=HEX]
 //	> drain REGION... | down REGION... | restore
 //
 // Clients are placed by the built-in database.
@@ -71,7 +74,8 @@ var builtin = sync.OnceValues(geo.Builtin)
 
 func newBench(t testing.TB, archive *txtar.Archive) *bench {
 	t.Helper()
-	b := &bench{r: responder{counts: new(counts), log: zerolog.Nop()}}
+	b := &bench{r: newResponder(new(counts), new(atomic.Uint32), zerolog.Nop())}
+	b.r.clock.Store(rfc9018Time)
 	dir := t.TempDir()
 	var list []regions.Region
 	for _, f := range archive.Files {
@@ -96,9 +100,10 @@ func newBench(t testing.TB, archive *txtar.Archive) *bench {
 			t.Fatalf("zone %s: %v", s.Origin, s.Faults)
 		}
 	}
-	policy := Policy{Believed: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}, NegativeTTL: 10}
+	policy := Policy{Believed: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}, NegativeTTL: 10, ID: "ns1"}
+	secrets := NewSecrets(rfc9018Secret)
 	if len(list) == 0 {
-		b.snapshot = Compile(view, nil, nil, policy)
+		b.snapshot = Compile(view, nil, nil, policy).WithSecrets(secrets)
 		return b
 	}
 	db, err := builtin()
@@ -109,7 +114,7 @@ func newBench(t testing.TB, archive *txtar.Archive) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.snapshot = Compile(view, places, table.Evaluate(nil, b.inputs), policy)
+	b.snapshot = Compile(view, places, table.Evaluate(nil, b.inputs), policy).WithSecrets(secrets)
 	return b
 }
 
@@ -199,6 +204,12 @@ func (b *bench) ask(t *testing.T, words []string) string {
 			q.Question[0].Qclass = dns.StringToClass[value]
 		case "version":
 			edns(q).SetVersion(value[0] - '0')
+		case "nsid":
+			edns(q).Option = append(edns(q).Option, &dns.EDNS0_NSID{Code: dns.EDNS0NSID})
+		case "keepalive":
+			edns(q).Option = append(edns(q).Option, &dns.EDNS0_TCP_KEEPALIVE{Code: dns.EDNS0TCPKEEPALIVE})
+		case "cookie":
+			edns(q).Option = append(edns(q).Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: value})
 		case "opcode":
 			q.Opcode = dns.StringToOpcode[value]
 		default:
@@ -262,9 +273,24 @@ func inDigsWords(m *dns.Msg) string {
 			out.WriteString(",do")
 		}
 		for _, o := range opt.Option {
-			if e, ok := o.(*dns.EDNS0_SUBNET); ok {
-				addr, _ := netip.AddrFromSlice(e.Address)
-				fmt.Fprintf(&out, " subnet=%s/%d scope=%d", addr.Unmap(), e.SourceNetmask, e.SourceScope)
+			switch o := o.(type) {
+			case *dns.EDNS0_SUBNET:
+				addr, _ := netip.AddrFromSlice(o.Address)
+				fmt.Fprintf(&out, " subnet=%s/%d scope=%d", addr.Unmap(), o.SourceNetmask, o.SourceScope)
+			case *dns.EDNS0_NSID:
+				id, _ := hex.DecodeString(o.Nsid)
+				fmt.Fprintf(&out, " nsid=%q", id)
+			case *dns.EDNS0_TCP_KEEPALIVE:
+				fmt.Fprintf(&out, " keepalive=%d", o.Timeout)
+			case *dns.EDNS0_COOKIE:
+				fmt.Fprintf(&out, " cookie=%s", o.Cookie)
+			case *dns.EDNS0_EDE:
+				fmt.Fprintf(&out, " ede=%d", o.InfoCode)
+				if o.ExtraText != "" {
+					fmt.Fprintf(&out, " (%s)", o.ExtraText)
+				}
+			default:
+				fmt.Fprintf(&out, " option=%d", o.Option())
 			}
 		}
 	}

@@ -1,9 +1,6 @@
 package dnsserver
 
-import (
-	"encoding/binary"
-	"net/netip"
-)
+import "encoding/binary"
 
 // Sizes of a message and its parts in octets (RFC 1035, 2.3.4 and 4.1.1).
 const (
@@ -12,7 +9,6 @@ const (
 	maxLabel    = 63
 	questionFix = 4 // QTYPE and QCLASS
 	recordFix   = 10
-	optSize     = 11 // an OPT record without options (RFC 6891, 6.1.2)
 )
 
 // Types and classes the path itself must know.
@@ -60,23 +56,26 @@ type query struct {
 	opt
 }
 
-// opt is the OPT record of a query; the zero value means that it had none.
-type opt struct {
-	edns    bool
-	version byte
-	do      bool   // DNSSEC OK (RFC 3225): copied to the response
-	size    uint16 // UDP payload that the requester takes
-	ecs     clientSubnet
-}
-
 // name returns the name asked for in wire form, in lower case.
 func (q *query) name() []byte { return q.nameBuf[:q.nameLen] }
 
-// parse reads the one question and the OPT record of msg, which has a whole
-// header with QDCOUNT 1. q.end and q.opt are zero before. It returns false for a
-// message that is malformed; q.end is then 0 if not even the question could be
-// read.
+// parse reads the question and the OPT record of msg, which has a whole header.
+// q.end and q.opt are zero before. It returns false for a message that is
+// malformed; q.end is then 0 if not even the question could be read.
+//
+// A query has one question (RFC 9619), or none if it is for a cookie alone (RFC
+// 7873, 5.4): then q.end stays 0.
 func (q *query) parse(msg []byte) bool {
+	switch binary.BigEndian.Uint16(msg[4:]) {
+	case 0:
+		return q.parseRest(msg, headerSize) && q.cookie.present
+	case 1:
+		return q.parseQuestion(msg) && q.parseRest(msg, q.end)
+	}
+	return false
+}
+
+func (q *query) parseQuestion(msg []byte) bool {
 	at := headerSize
 	n, ok := lowerName(q.nameBuf[:], msg[at:])
 	if !ok || at+n+questionFix > len(msg) {
@@ -87,7 +86,11 @@ func (q *query) parse(msg []byte) bool {
 	q.qtype = binary.BigEndian.Uint16(msg[at:])
 	q.qclass = binary.BigEndian.Uint16(msg[at+2:])
 	q.end = at + questionFix
+	return true
+}
 
+// parseRest reads what follows the question, from offset at on.
+func (q *query) parseRest(msg []byte, at int) (ok bool) {
 	answers := binary.BigEndian.Uint16(msg[6:])
 	authority := binary.BigEndian.Uint16(msg[8:])
 	additional := binary.BigEndian.Uint16(msg[10:])
@@ -96,7 +99,6 @@ func (q *query) parse(msg []byte) bool {
 	if answers != 0 || authority != 0 && (q.qtype != typeIXFR || authority != 1) {
 		return false
 	}
-	at = q.end
 	for range authority {
 		if _, at, ok = skipRecord(msg, at); !ok {
 			return false
@@ -115,32 +117,6 @@ func (q *query) parse(msg []byte) bool {
 		if q.edns || msg[start] != 0 || !q.parseOPT(msg[fixed:at]) {
 			return false
 		}
-	}
-	return true
-}
-
-// parseOPT reads an OPT record from its TYPE on (RFC 6891, 6.1.2).
-func (q *query) parseOPT(record []byte) bool {
-	q.edns = true
-	q.size = binary.BigEndian.Uint16(record[2:])
-	q.version = record[5]
-	q.do = record[6]&0x80 != 0
-	if q.version != 0 {
-		return true // BADVERS follows: the options of another version mean nothing to us
-	}
-	for options := record[recordFix:]; len(options) > 0; {
-		if len(options) < 4 {
-			return false
-		}
-		code := binary.BigEndian.Uint16(options)
-		n := int(binary.BigEndian.Uint16(options[2:]))
-		if len(options) < 4+n {
-			return false
-		}
-		if code == optionECS && (q.ecs.present || !q.ecs.parse(options[4:4+n])) {
-			return false
-		}
-		options = options[4+n:]
 	}
 	return true
 }
@@ -195,77 +171,4 @@ func skipRecord(msg []byte, at int) (fixed, end int, ok bool) {
 	}
 	end = at + recordFix + int(binary.BigEndian.Uint16(msg[at+8:]))
 	return at, end, end <= len(msg)
-}
-
-const optionECS = 8
-
-// clientSubnet is the EDNS Client Subnet option of a query (RFC 7871, 6).
-type clientSubnet struct {
-	present bool
-	family  uint16
-	source  uint8 // SOURCE PREFIX-LENGTH
-	octets  uint8 // of the address that were sent: as many as source needs
-	address [16]byte
-}
-
-// parse reads the option's data. It returns false where RFC 7871 asks for
-// FORMERR: unknown family, too long a prefix, too few or too many octets of
-// address, bits set after the prefix, a scope in a query.
-func (e *clientSubnet) parse(data []byte) bool {
-	if len(data) < 4 {
-		return false
-	}
-	e.present = true
-	e.family = binary.BigEndian.Uint16(data)
-	e.source = data[2]
-	var longest uint8
-	switch e.family {
-	case 0: // "no address": sent by dig +subnet=0 and by BIND
-	case 1:
-		longest = 32
-	case 2:
-		longest = 128
-	default:
-		return false
-	}
-	address := data[4:]
-	if e.source > longest || data[3] != 0 || len(address) != (int(e.source)+7)/8 {
-		return false
-	}
-	e.octets = uint8(copy(e.address[:], address))
-	if beyond := e.source % 8; beyond != 0 && address[len(address)-1]<<beyond != 0 {
-		return false
-	}
-	return true
-}
-
-// addr returns the address as sent, with zero bits after the prefix, or an
-// invalid one where SOURCE PREFIX-LENGTH is 0: then the client asks not to be
-// placed by its subnet (RFC 7871, 7.1.2).
-func (e *clientSubnet) addr() netip.Addr {
-	switch {
-	case e.source == 0:
-		return netip.Addr{}
-	case e.family == 1:
-		return netip.AddrFrom4([4]byte(e.address[:4]))
-	default:
-		return netip.AddrFrom16(e.address)
-	}
-}
-
-// append writes the option for the response: as it came, with the scope.
-func (e *clientSubnet) append(b []byte, scope int) []byte {
-	b = binary.BigEndian.AppendUint16(b, optionECS)
-	b = binary.BigEndian.AppendUint16(b, 4+uint16(e.octets))
-	b = binary.BigEndian.AppendUint16(b, e.family)
-	b = append(b, e.source, byte(scope))
-	return append(b, e.address[:e.octets]...)
-}
-
-// wireSize returns the octets that append writes.
-func (e *clientSubnet) wireSize() int {
-	if !e.present {
-		return 0
-	}
-	return 8 + int(e.octets)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/rs/zerolog"
 	"nearside/regions"
@@ -25,11 +26,13 @@ const maxChain = 16
 // one, and TCP connections borrow one while they answer.
 type responder struct {
 	counts *counts
+	clock  *atomic.Uint32 // Unix seconds, kept by the server: a query asks no clock
 	log    zerolog.Logger // for bugs alone: see survive
 
 	query
 	msg   []byte // the message: question kept from the query, response appended
-	limit int    // of the whole message, OPT included
+	room  int    // how long the message may get
+	limit int    // the same without OPT and what the client asked for in it
 	snap  *Snapshot
 	zone  *zones.Zone
 	from  netip.Addr
@@ -39,6 +42,7 @@ type responder struct {
 	chain [maxChain]int
 
 	rcode      int
+	why        reason
 	authentic  bool // AA
 	truncated  bool // TC
 	answers    uint16
@@ -49,6 +53,10 @@ type responder struct {
 	list   []regions.ID // its preference list
 	scope  int          // ECS scope of the response
 	ask    netip.Addr   // the subnet that counts, invalid if none
+}
+
+func newResponder(c *counts, clock *atomic.Uint32, log zerolog.Logger) responder {
+	return responder{counts: c, clock: clock, log: log}
 }
 
 // respond turns the query in buf[:n] into its response in the same buffer and
@@ -67,19 +75,18 @@ func (r *responder) respond(s *Snapshot, buf []byte, n int, from netip.Addr, str
 	switch {
 	case buf[2]&maskOpcode != 0:
 		r.rcode = rcodeNotImp
-	case binary.BigEndian.Uint16(buf[4:]) != 1: // RFC 9619
-		r.rcode = rcodeFormErr
 	case !r.parse(buf[:n]):
-		r.ecs = clientSubnet{}
+		r.opt = opt{edns: r.edns, do: r.do} // no option of a malformed message counts
 		r.rcode = rcodeFormErr
 	case r.version != 0:
 		r.rcode = rcodeBadVers
+	case r.end == 0: // a cookie is all that is wanted
 	default:
 		r.setLimit(stream)
 		r.msg = buf[:r.end]
 		r.answer()
 	}
-	return r.finish(buf)
+	return r.finish(buf, stream)
 }
 
 // survive turns a panic, which would be a bug of ours, into a SERVFAIL for the
@@ -92,49 +99,36 @@ func (r *responder) survive(buf []byte, length *int) {
 				Msg("a query hit a bug in nearside and was answered SERVFAIL: please report this")
 		}
 		r.end, r.edns, r.rcode, r.truncated = 0, false, rcodeServFail, false
-		*length = r.finish(buf)
+		*length = r.finish(buf, true)
 	}
 }
 
 // reset prepares for a query.
 func (r *responder) reset(s *Snapshot, buf []byte, from netip.Addr, stream bool) {
 	r.snap, r.from = s, from
-	r.end, r.opt = 0, opt{}
+	r.end, r.opt, r.why = 0, opt{}, reason{}
 	r.msg = buf[:headerSize]
 	r.rcode, r.authentic, r.truncated = rcodeNoError, false, false
 	r.answers, r.authority, r.additional = 0, 0, 0
 	r.placed, r.list, r.scope = false, nil, 0
-	r.limit = plainUDP
-	if stream {
-		r.limit = wholeTCP
-	}
+	r.room = plainUDP
+	r.setLimit(stream)
 }
 
 // forget lets go of what the last answers came from: a responder may be idle for
 // long, and an old snapshot is much memory.
 func (r *responder) forget() { r.snap, r.zone, r.list = nil, nil, nil }
 
-// setLimit says how long the records may get, which leaves room for OPT.
-func (r *responder) setLimit(stream bool) {
-	if !r.edns {
-		return
-	}
-	if !stream {
-		r.limit = max(plainUDP, min(safeUDP, int(r.size)))
-	}
-	r.limit -= optSize + r.ecs.wireSize()
-}
-
 // finish writes OPT and the header and returns the length of the message. A
 // message whose question could not be read is answered with a bare header.
-func (r *responder) finish(buf []byte) int {
+func (r *responder) finish(buf []byte, stream bool) int {
 	if r.rcode != rcodeNoError && r.rcode != rcodeNXDomain && r.rcode != rcodeYXDomain {
 		r.msg = buf[:max(r.end, headerSize)]
 		r.answers, r.authority, r.additional = 0, 0, 0
 	}
 	r.counts.rcode(r.rcode)
 	if r.edns {
-		r.appendOPT()
+		r.appendOPT(stream)
 	}
 	opcode := buf[2] & maskOpcode
 	buf[2] = flagQR | opcode | buf[2]&flagRD
@@ -158,41 +152,26 @@ func (r *responder) finish(buf []byte) int {
 	return len(r.msg)
 }
 
-// appendOPT writes our OPT record: payload size, extended rcode, version 0, the
-// DO bit as it came, and the client subnet with its scope (RFC 6891, RFC 7871).
-func (r *responder) appendOPT() {
-	b := append(r.msg, 0, 0, typeOPT)
-	b = binary.BigEndian.AppendUint16(b, safeUDP)
-	flags := byte(0)
-	if r.do {
-		flags = 0x80
-	}
-	b = append(b, byte(r.rcode>>4), 0, flags, 0)
-	b = binary.BigEndian.AppendUint16(b, uint16(r.ecs.wireSize()))
-	if r.ecs.present {
-		scope := r.scope
-		if !r.ask.IsValid() {
-			scope = 0 // not believed, or SOURCE 0: the source address decided
-		}
-		b = r.ecs.append(b, scope)
-	}
-	r.msg = b
-	r.additional++
-}
-
 // answer fills the sections of a well-formed query of class IN.
 func (r *responder) answer() {
 	r.counts.question(r.qtype)
+	if r.qclass == classCH {
+		r.chaos()
+		return
+	}
 	r.zone = nil
 	if r.qclass == classIN || r.qclass == classANY {
 		r.findZone()
 	}
 	switch {
-	case r.zone == nil, r.qtype == typeAXFR, r.qtype == typeIXFR:
-		r.rcode = rcodeRefused
+	case r.zone == nil:
+		r.rcode, r.why = rcodeRefused, notOurs
+		return
+	case r.qtype == typeAXFR, r.qtype == typeIXFR:
+		r.rcode, r.why = rcodeRefused, noTransfers
 		return
 	case r.zone.Failed():
-		r.rcode = rcodeServFail
+		r.rcode, r.why = rcodeServFail, neverGood
 		return
 	}
 	r.ask = netip.Addr{}
@@ -291,6 +270,7 @@ func (r *responder) records(set zones.RRset) (wire []byte, n uint16, ok bool) {
 	region, ok := r.snap.state.Choose(r.list, regions.Set(set.Regions))
 	if !ok {
 		r.counts.exhausted.Add(1)
+		r.why = allDrained
 		return nil, 0, false
 	}
 	r.counts.regions[region].Add(1)

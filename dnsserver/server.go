@@ -23,6 +23,7 @@ type Server struct {
 	snapshot atomic.Pointer[Snapshot]
 	first    chan struct{} // closed by the first Swap
 	once     sync.Once
+	clock    atomic.Uint32 // Unix seconds
 	log      zerolog.Logger
 
 	workers   []*udpWorker
@@ -36,6 +37,7 @@ type Server struct {
 // second server on the same port is refused; then one UDP socket for each core.
 func Listen(addrs []string, log zerolog.Logger) (*Server, error) {
 	s := &Server{first: make(chan struct{}), log: log}
+	s.setClock(time.Now())
 	s.streams = newStreams(s)
 	for _, addr := range addrs {
 		if err := s.listen(addr); err != nil {
@@ -181,9 +183,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		running.Go(func() { s.streams.accept(l, &running) })
 	}
 	var errs []error
-	select {
-	case <-ctx.Done():
-	case err := <-failed:
+	if err := s.tick(ctx, failed); err != nil {
 		errs = append(errs, err)
 	}
 	for _, w := range s.workers {
@@ -199,6 +199,24 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.release()
 	return errors.Join(errs...)
 }
+
+// tick keeps the clock until ctx ends or a worker fails.
+func (s *Server) tick(ctx context.Context, failed <-chan error) error {
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case now := <-second.C:
+			s.setClock(now)
+		}
+	}
+}
+
+func (s *Server) setClock(now time.Time) { s.clock.Store(uint32(now.Unix())) }
 
 // release closes the sockets. Their errors do not matter: nothing is under way.
 func (s *Server) release() {

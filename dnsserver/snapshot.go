@@ -17,6 +17,9 @@ type Policy struct {
 	// NegativeTTL caps the TTL, in seconds, of the SOA in the NODATA that a
 	// steered name gives when every region it has is drained.
 	NegativeTTL uint32
+	// ID and Version are told to whoever asks (NSID, and TXT of class CH); ""
+	// is a secret.
+	ID, Version string
 }
 
 // believes reports whether the ECS option of a query from addr counts.
@@ -36,19 +39,30 @@ type Snapshot struct {
 	places *Places // nil without regions: nothing is steered then
 	state  *regions.State
 	policy Policy
+
+	secrets   *Secrets // nil: no cookies
+	stateText string   // TXT of state.nearside, class CH
 }
 
 // Compile joins zones, clients map and state into a snapshot. The parts are
 // compiled already (records to wire form with a variant per region, addresses to
 // preference lists), so this is cheap. places and st are nil without regions.
 func Compile(v *zones.View, places *Places, st *regions.State, policy Policy) *Snapshot {
-	return &Snapshot{zones: v, places: places, state: st, policy: policy}
+	return (&Snapshot{zones: v, places: places, policy: policy}).WithState(st)
 }
 
 // WithState returns the snapshot with another state: what a drain costs.
 func (s *Snapshot) WithState(st *regions.State) *Snapshot {
 	next := *s
 	next.state = st
+	next.stateText = stateText(&next)
+	return &next
+}
+
+// WithSecrets returns the snapshot with other secrets for cookies.
+func (s *Snapshot) WithSecrets(secrets *Secrets) *Snapshot {
+	next := *s
+	next.secrets = secrets
 	return &next
 }
 

@@ -65,7 +65,8 @@ func newStreams(s *Server) *streams {
 	for range cap(t.responders) {
 		c := new(counts)
 		t.counts = append(t.counts, c)
-		t.responders <- &responder{counts: c, log: s.log}
+		r := newResponder(c, &s.clock, s.log)
+		t.responders <- &r
 	}
 	return t
 }

@@ -89,7 +89,7 @@ func newUDPWorker(s *Server, at netip.AddrPort) (*udpWorker, error) {
 	if w.raw, err = w.conn.SyscallConn(); err != nil {
 		return nil, errors.Join(err, w.conn.Close())
 	}
-	w.responder.counts, w.responder.log = &w.counts, s.log
+	w.responder = newResponder(&w.counts, &s.clock, s.log)
 	w.wire()
 	w.checkBuffer(s.log)
 	return w, nil

@@ -26,18 +26,20 @@ func (m mailbox[T]) put(v T) {
 // gets is finished: loading takes its time elsewhere, so that a new state never
 // waits behind a zone.
 type builder struct {
-	zones  mailbox[*zones.View]
-	places mailbox[*dnsserver.Places]
-	states mailbox[*regions.State]
-	swap   func(*dnsserver.Snapshot)
+	zones   mailbox[*zones.View]
+	places  mailbox[*dnsserver.Places]
+	states  mailbox[*regions.State]
+	secrets mailbox[*dnsserver.Secrets]
+	swap    func(*dnsserver.Snapshot)
 }
 
 func newBuilder(swap func(*dnsserver.Snapshot)) *builder {
 	return &builder{
-		zones:  newMailbox[*zones.View](),
-		places: newMailbox[*dnsserver.Places](),
-		states: newMailbox[*regions.State](),
-		swap:   swap,
+		zones:   newMailbox[*zones.View](),
+		places:  newMailbox[*dnsserver.Places](),
+		states:  newMailbox[*regions.State](),
+		secrets: newMailbox[*dnsserver.Secrets](),
+		swap:    swap,
 	}
 }
 
@@ -52,6 +54,8 @@ func (b *builder) run(ctx context.Context, snapshot *dnsserver.Snapshot) {
 			snapshot = snapshot.WithZones(view)
 		case places := <-b.places:
 			snapshot = snapshot.WithPlaces(places)
+		case secrets := <-b.secrets:
+			snapshot = snapshot.WithSecrets(secrets)
 		case <-ctx.Done():
 			return
 		}

@@ -126,6 +126,11 @@ func checkAll(cmd *cobra.Command, r *findings, static bool) {
 		return
 	}
 	list := checkZones(c, r)
+	if c.CookieSecrets != "" {
+		if _, err := readSecrets(c.CookieSecrets); err != nil {
+			r.fault(err.Error())
+		}
+	}
 	geography := checkGeography(c, r)
 	records := 0
 	for _, z := range list {

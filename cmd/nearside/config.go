@@ -16,20 +16,22 @@ const defaultConfigFile = "/etc/nearside/nearside.yaml"
 type Config struct {
 	File string // where it was read from
 
-	ServerID     string   // NSID, metrics, status
-	Listen       []string // host:port; an empty host is every address
-	AdminListen  string   // host:port of metrics and health
-	DataDir      string   // state, last good zones, embedded etcd, control socket
-	ZoneDir      string
-	HoldShrink   bool     // keep zones that shrink by more than half until accepted
-	GeoDatabase  string   // "" is the built-in one
-	GeoDepth     int      // regions of a preference list that are in order of distance
-	ClientSubnet []string // resolvers whose EDNS Client Subnet is believed: prefixes, or all, or none
-	Etcd         EtcdConfig
-	TTL          int      // seconds, cap on the TTLs of steered answers
-	NegativeTTL  int      // seconds, cap on the SOA's TTL when a steered name has no region left
-	Static       []string // owners that are never steered: lower case, absolute
-	Regions      []regions.Region
+	ServerID      string   // NSID, metrics, status
+	Version       string   // what version.bind says; "" is nothing
+	CookieSecrets string   // file; "" is one of this process alone
+	Listen        []string // host:port; an empty host is every address
+	AdminListen   string   // host:port of metrics and health
+	DataDir       string   // state, last good zones, embedded etcd, control socket
+	ZoneDir       string
+	HoldShrink    bool     // keep zones that shrink by more than half until accepted
+	GeoDatabase   string   // "" is the built-in one
+	GeoDepth      int      // regions of a preference list that are in order of distance
+	ClientSubnet  []string // resolvers whose EDNS Client Subnet is believed: prefixes, or all, or none
+	Etcd          EtcdConfig
+	TTL           int      // seconds, cap on the TTLs of steered answers
+	NegativeTTL   int      // seconds, cap on the SOA's TTL when a steered name has no region left
+	Static        []string // owners that are never steered: lower case, absolute
+	Regions       []regions.Region
 
 	table *regions.Table // the regions as a table
 }
@@ -100,6 +102,8 @@ func defaults() Config {
 var settings = []setting[Config]{
 	scalar("server.id", text, func(c *Config) *string { return &c.ServerID }, parseName),
 	list("server.listen", func(c *Config) *[]string { return &c.Listen }, parseListen),
+	scalar("server.version", text, func(c *Config) *string { return &c.Version }, parseAny),
+	scalar("server.cookie_secrets", text, func(c *Config) *string { return &c.CookieSecrets }, parsePath),
 	scalar("admin.listen", text, func(c *Config) *string { return &c.AdminListen }, parseListen),
 	scalar("data_dir", text, func(c *Config) *string { return &c.DataDir }, parsePath),
 	scalar("zones.dir", text, func(c *Config) *string { return &c.ZoneDir }, parsePath),

@@ -78,7 +78,7 @@ func (d *decoder) paths(c *Config) {
 	if c.ZoneDir == "" && !d.given("zones.dir") {
 		d.faultAt("zones", "zones.dir is needed: the folder of the zone files")
 	}
-	for _, path := range []*string{&c.DataDir, &c.ZoneDir, &c.GeoDatabase} {
+	for _, path := range []*string{&c.DataDir, &c.ZoneDir, &c.GeoDatabase, &c.CookieSecrets} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(filepath.Dir(c.File), *path)
 		}

@@ -31,7 +31,7 @@ func (s *server) Status() console.Status {
 	}
 	status.Zones = console.Zones(s.zones.store.Status())
 	status.Reloads = []console.Reload{s.zones.counted()}
-	status.Alarms = s.zones.alarms()
+	status.Alarms = append(s.zones.alarms(), s.secrets.alarms()...)
 	if s.sync != nil {
 		s.addRegions(&status)
 	}
@@ -71,6 +71,7 @@ func (s *server) Reload(ctx context.Context, r console.ReloadRequest) (console.R
 	if err := s.zones.reload(ctx, r.Accept, r.Zone); err != nil {
 		return console.Reloaded{}, err
 	}
+	signalChange(s.secrets.changed)
 	if s.geo != nil && !r.Accept {
 		if err := s.geo.reload(ctx); err != nil {
 			return console.Reloaded{}, err

@@ -46,6 +46,7 @@ type server struct {
 
 	builder *builder
 	zones   *zoneLoader
+	secrets *secretLoader
 	geo     *geoLoader       // nil without regions
 	sync    *healthsync.Sync // nil without regions
 
@@ -110,6 +111,7 @@ func (s *server) load() (*dnsserver.Snapshot, error) {
 	s.builder = newBuilder(s.dns.Swap)
 	var group errgroup.Group
 	s.zones = newZoneLoader(s.config, s.log, s.builder.zones.put)
+	s.secrets = newSecretLoader(s.config, s.log, s.builder.secrets.put)
 	group.Go(func() error {
 		view = s.zones.load()
 		if _, err := os.ReadDir(s.config.ZoneDir); err != nil && view.Len() == 0 {
@@ -136,8 +138,11 @@ func (s *server) load() (*dnsserver.Snapshot, error) {
 		state = s.sync.State()
 		s.state.Store(state)
 	}
-	policy := dnsserver.Policy{Believed: s.config.Resolvers(), NegativeTTL: uint32(s.config.NegativeTTL)}
-	return dnsserver.Compile(view, places, state, policy), nil
+	policy := dnsserver.Policy{
+		Believed: s.config.Resolvers(), NegativeTTL: uint32(s.config.NegativeTTL),
+		ID: s.config.ServerID, Version: s.config.Version,
+	}
+	return dnsserver.Compile(view, places, state, policy).WithSecrets(s.secrets.load()), nil
 }
 
 func (s *server) syncConfig() healthsync.Config {
@@ -225,6 +230,7 @@ func (s *server) start(ctx context.Context, group *errgroup.Group, snapshot *dns
 
 	loop(func(ctx context.Context) { s.builder.run(ctx, snapshot) })
 	loop(s.zones.run)
+	loop(s.secrets.run)
 	loop(s.hangups)
 	if s.sync != nil {
 		loop(s.geo.run)
@@ -292,6 +298,11 @@ func (s *server) topics() []topic {
 		folders: s.zones.watched,
 		wants:   func(path string) bool { return slices.Contains(s.zones.watched(), filepath.Dir(path)) },
 		changed: func() { signalChange(s.zones.changed) },
+	}, {
+		name:    "secrets",
+		folders: s.secrets.watched,
+		wants:   func(path string) bool { return path == s.config.CookieSecrets },
+		changed: func() { signalChange(s.secrets.changed) },
 	}}
 	if s.sync == nil {
 		return topics
