@@ -38,6 +38,7 @@ func (e *clientSubnet) parse(data []byte) bool {
 	if e.source > longest || data[3] != 0 || len(address) != (int(e.source)+7)/8 {
 		return false
 	}
+	e.address = [16]byte{} // zero beyond the prefix, whatever the last query had
 	e.octets = uint8(copy(e.address[:], address))
 	if beyond := e.source % 8; beyond != 0 && address[len(address)-1]<<beyond != 0 {
 		return false

@@ -26,6 +26,14 @@ type opt struct {
 	ecs       clientSubnet
 }
 
+// reset forgets what the last query had. What is not there is not zeroed: that
+// would cost more than all the rest of a query without EDNS.
+func (o *opt) reset() {
+	o.edns, o.do, o.nsid, o.keepalive = false, false, false, false
+	o.version, o.size = 0, 0
+	o.cookie.present, o.ecs.present = false, false
+}
+
 // parseOPT reads an OPT record from its TYPE on (RFC 6891, 6.1.2).
 func (q *query) parseOPT(record []byte) bool {
 	q.edns = true

@@ -76,7 +76,9 @@ func (r *responder) respond(s *Snapshot, buf []byte, n int, from netip.Addr, str
 	case buf[2]&maskOpcode != 0:
 		r.rcode = rcodeNotImp
 	case !r.parse(buf[:n]):
-		r.opt = opt{edns: r.edns, do: r.do} // no option of a malformed message counts
+		edns, do := r.edns, r.do
+		r.opt.reset() // no option of a malformed message counts
+		r.edns, r.do = edns, do
 		r.rcode = rcodeFormErr
 	case r.version != 0:
 		r.rcode = rcodeBadVers
@@ -106,7 +108,9 @@ func (r *responder) survive(buf []byte, length *int) {
 // reset prepares for a query.
 func (r *responder) reset(s *Snapshot, buf []byte, from netip.Addr, stream bool) {
 	r.snap, r.from = s, from
-	r.end, r.opt, r.why = 0, opt{}, reason{}
+	r.end = 0
+	r.opt.reset()
+	r.why.given = false
 	r.msg = buf[:headerSize]
 	r.rcode, r.authentic, r.truncated = rcodeNoError, false, false
 	r.answers, r.authority, r.additional = 0, 0, 0
