@@ -20,6 +20,7 @@ type counts struct {
 	dropped   atomic.Uint64 // messages met with silence
 	lost      atomic.Uint64 // responses that the kernel did not take
 	panics    atomic.Uint64 // queries that hit a bug
+	limited   atomic.Uint64 // responses dropped or emptied by the rate limit
 	truncated atomic.Uint64
 	exhausted atomic.Uint64 // steered answers for which only drained regions were left
 	rcodes    [knownCodes]atomic.Uint64
@@ -112,6 +113,7 @@ type Counters struct {
 	Dropped   uint64            // messages met with silence
 	Lost      uint64            // responses that the kernel did not take
 	Panics    uint64            // queries that hit a bug and got SERVFAIL
+	Limited   uint64            // responses dropped, or sent empty with TC, by the rate limit
 	Truncated uint64            // responses with TC set
 	Exhausted uint64            // steered answers for which only drained regions were left: NODATA
 	Zones     map[string]uint64 // queries by origin
@@ -131,6 +133,7 @@ func (c *counts) addTo(sum *Counters) {
 	sum.Dropped += c.dropped.Load()
 	sum.Lost += c.lost.Load()
 	sum.Panics += c.panics.Load()
+	sum.Limited += c.limited.Load()
 	sum.Truncated += c.truncated.Load()
 	sum.Exhausted += c.exhausted.Load()
 	sum.OtherType += c.other.Load()

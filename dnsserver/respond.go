@@ -82,13 +82,39 @@ func (r *responder) respond(s *Snapshot, buf []byte, n int, from netip.Addr, str
 		r.rcode = rcodeFormErr
 	case r.version != 0:
 		r.rcode = rcodeBadVers
-	case r.end == 0: // a cookie is all that is wanted
-	default:
+	}
+	judged := r.judge(stream)
+	if judged == drop {
+		r.counts.limited.Add(1)
+		return 0
+	}
+	if r.rcode == rcodeNoError && r.end != 0 { // else a cookie is all that is wanted
 		r.setLimit(stream)
 		r.msg = buf[:r.end]
-		r.answer()
+		if judged == slip {
+			r.counts.limited.Add(1)
+			r.truncated = true
+		} else {
+			r.answer()
+		}
 	}
 	return r.finish(buf, stream)
+}
+
+// judge applies the rate limit to a response that is about to be made. TCP and a
+// valid cookie prove that the client's address is no forgery.
+func (r *responder) judge(stream bool) verdict {
+	limiter := r.snap.policy.Limiter
+	if limiter == nil || stream {
+		return pass
+	}
+	now := r.clock.Load()
+	if r.cookie.present && r.snap.secrets != nil {
+		if ok, _ := r.cookie.valid(r.snap.secrets, r.from, now); ok {
+			return pass
+		}
+	}
+	return limiter.judge(r.from, now)
 }
 
 // survive turns a panic, which would be a bug of ours, into a SERVFAIL for the

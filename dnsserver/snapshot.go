@@ -20,6 +20,8 @@ type Policy struct {
 	// ID and Version are told to whoever asks (NSID, and TXT of class CH); ""
 	// is a secret.
 	ID, Version string
+	// Limiter bounds responses by UDP; nil is no limit.
+	Limiter *RateLimiter
 }
 
 // believes reports whether the ECS option of a query from addr counts.

@@ -16,22 +16,25 @@ const defaultConfigFile = "/etc/nearside/nearside.yaml"
 type Config struct {
 	File string // where it was read from
 
-	ServerID      string   // NSID, metrics, status
-	Version       string   // what version.bind says; "" is nothing
-	CookieSecrets string   // file; "" is one of this process alone
-	Listen        []string // host:port; an empty host is every address
-	AdminListen   string   // host:port of metrics and health
-	DataDir       string   // state, last good zones, embedded etcd, control socket
-	ZoneDir       string
-	HoldShrink    bool     // keep zones that shrink by more than half until accepted
-	GeoDatabase   string   // "" is the built-in one
-	GeoDepth      int      // regions of a preference list that are in order of distance
-	ClientSubnet  []string // resolvers whose EDNS Client Subnet is believed: prefixes, or all, or none
-	Etcd          EtcdConfig
-	TTL           int      // seconds, cap on the TTLs of steered answers
-	NegativeTTL   int      // seconds, cap on the SOA's TTL when a steered name has no region left
-	Static        []string // owners that are never steered: lower case, absolute
-	Regions       []regions.Region
+	ServerID        string         // NSID, metrics, status
+	Version         string         // what version.bind says; "" is nothing
+	RateLimit       int            // responses by UDP to one client prefix in a second; 0 is no limit
+	RateLimitSlip   int            // every how many of those over it is sent empty, with TC; 0 is none
+	RateLimitExempt []netip.Prefix // clients that no limit holds for
+	CookieSecrets   string         // file; "" is one of this process alone
+	Listen          []string       // host:port; an empty host is every address
+	AdminListen     string         // host:port of metrics and health
+	DataDir         string         // state, last good zones, embedded etcd, control socket
+	ZoneDir         string
+	HoldShrink      bool     // keep zones that shrink by more than half until accepted
+	GeoDatabase     string   // "" is the built-in one
+	GeoDepth        int      // regions of a preference list that are in order of distance
+	ClientSubnet    []string // resolvers whose EDNS Client Subnet is believed: prefixes, or all, or none
+	Etcd            EtcdConfig
+	TTL             int      // seconds, cap on the TTLs of steered answers
+	NegativeTTL     int      // seconds, cap on the SOA's TTL when a steered name has no region left
+	Static          []string // owners that are never steered: lower case, absolute
+	Regions         []regions.Region
 
 	table *regions.Table // the regions as a table
 }
@@ -85,15 +88,16 @@ func (c *Config) OverrideFile() string { return filepath.Join(c.DataDir, "overri
 // defaults returns the configuration of an empty file, before its rules are checked.
 func defaults() Config {
 	return Config{
-		Listen:       []string{":53"},
-		AdminListen:  "127.0.0.1:8053",
-		DataDir:      "/var/lib/nearside",
-		HoldShrink:   true,
-		GeoDepth:     8,
-		ClientSubnet: []string{"all"},
-		Etcd:         EtcdConfig{EmbeddedListen: "http://127.0.0.1:2379", Prefix: "/nearside"},
-		TTL:          30,
-		NegativeTTL:  10,
+		Listen:        []string{":53"},
+		AdminListen:   "127.0.0.1:8053",
+		DataDir:       "/var/lib/nearside",
+		HoldShrink:    true,
+		RateLimitSlip: 2,
+		GeoDepth:      8,
+		ClientSubnet:  []string{"all"},
+		Etcd:          EtcdConfig{EmbeddedListen: "http://127.0.0.1:2379", Prefix: "/nearside"},
+		TTL:           30,
+		NegativeTTL:   10,
 	}
 }
 
@@ -103,6 +107,9 @@ var settings = []setting[Config]{
 	scalar("server.id", text, func(c *Config) *string { return &c.ServerID }, parseName),
 	list("server.listen", func(c *Config) *[]string { return &c.Listen }, parseListen),
 	scalar("server.version", text, func(c *Config) *string { return &c.Version }, parseAny),
+	scalar("server.rate_limit", integer, func(c *Config) *int { return &c.RateLimit }, between(0, 1_000_000)),
+	scalar("server.rate_limit_slip", integer, func(c *Config) *int { return &c.RateLimitSlip }, between(0, 100)),
+	list("server.rate_limit_exempt", func(c *Config) *[]netip.Prefix { return &c.RateLimitExempt }, parsePrefix),
 	scalar("server.cookie_secrets", text, func(c *Config) *string { return &c.CookieSecrets }, parsePath),
 	scalar("admin.listen", text, func(c *Config) *string { return &c.AdminListen }, parseListen),
 	scalar("data_dir", text, func(c *Config) *string { return &c.DataDir }, parsePath),

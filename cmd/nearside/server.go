@@ -141,6 +141,7 @@ func (s *server) load() (*dnsserver.Snapshot, error) {
 	policy := dnsserver.Policy{
 		Believed: s.config.Resolvers(), NegativeTTL: uint32(s.config.NegativeTTL),
 		ID: s.config.ServerID, Version: s.config.Version,
+		Limiter: dnsserver.NewRateLimiter(s.config.RateLimit, s.config.RateLimitSlip, s.config.RateLimitExempt),
 	}
 	return dnsserver.Compile(view, places, state, policy).WithSecrets(s.secrets.load()), nil
 }
