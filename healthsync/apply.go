@@ -47,8 +47,9 @@ func (s *Sync) heard(response clientv3.WatchResponse, cluster uint64) error {
 		return errBehind
 	}
 	changed := false
-	for events := response.Events; len(events) > 0; {
+	for events := after(s.revision, response.Events); len(events) > 0; {
 		var writes []write
+		s.revision = events[0].Kv.ModRevision
 		writes, events = s.transaction(events)
 		held = append(held, s.ledger.transact(writes)...)
 		for _, w := range writes {
@@ -58,9 +59,7 @@ func (s *Sync) heard(response clientv3.WatchResponse, cluster uint64) error {
 			}
 		}
 	}
-	if n := len(response.Events); n > 0 {
-		s.revision = response.Events[n-1].Kv.ModRevision
-	} else {
+	if len(response.Events) == 0 {
 		s.revision = response.Header.Revision
 	}
 	s.confirmed = s.now()
@@ -77,6 +76,14 @@ func (s *Sync) heard(response clientv3.WatchResponse, cluster uint64) error {
 	}
 	s.report(faults, held)
 	return nil
+}
+
+// after returns the events later than a revision.
+func after(revision int64, events []*clientv3.Event) []*clientv3.Event {
+	for len(events) > 0 && events[0].Kv.ModRevision <= revision {
+		events = events[1:]
+	}
+	return events
 }
 
 // transaction returns the writes of the first revision in events, and the

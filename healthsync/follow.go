@@ -78,9 +78,11 @@ func untilLost(ctx context.Context, client *clientv3.Client) error {
 	return errLost
 }
 
-// watch applies what happens after the list.
+// watch applies what happens after the list. It begins with the list's own
+// revision, whose events are known: etcd gives no sign of progress for a watch
+// that begins in the future, so a cluster without writes would look dead.
 func (s *Sync) watch(ctx context.Context, client *clientv3.Client, l listing) error {
-	events := client.Watch(ctx, s.config.Prefix+"/", clientv3.WithPrefix(), clientv3.WithRev(l.revision+1), clientv3.WithProgressNotify())
+	events := client.Watch(ctx, s.config.Prefix+"/", clientv3.WithPrefix(), clientv3.WithRev(l.revision), clientv3.WithProgressNotify())
 	question := time.NewTicker(s.pace.progress)
 	defer question.Stop()
 	silence := time.NewTimer(s.pace.silence)
