@@ -2,10 +2,13 @@ package integration
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -98,6 +101,49 @@ func TestLosingEtcd(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestDiskLost: a disk that is full, or read-only, is no reason not to serve
+// what is on it.
+func TestDiskLost(t *testing.T) {
+	t.Parallel()
+	store := newCluster(t, thisMachine, 1)
+	s := newServer(t, setup{etcd: store.settings()})
+	store.drain(t, "eu-west")
+	c := s.client(t, "udp")
+	eventually(t, "a drain", func() error { return mustBe("eu-central", s.from(t, c, ireland)) })
+	before := panel(t, s)
+	s.stop(t)
+	store.members[0].kill()
+
+	disk := s.path("data")
+	saved := t.TempDir()
+	if err := os.CopyFS(saved, os.DirFS(disk)); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatalf("mounting a small disk, which needs root: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	if err := os.CopyFS(disk, os.DirFS(saved)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(disk, "filler"), make([]byte, 2<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	s.launch(t)
+	samePanel(t, s, before, "on a full disk")
+	s.stop(t)
+
+	if err := syscall.Mount("", disk, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	s.launch(t)
+	samePanel(t, s, before, "on a disk that is read-only")
+	if err := s.ready(t); err != nil {
+		t.Errorf("not ready on a disk that is read-only: %v", err)
+	}
+	s.stop(t)
 }
 
 // TestFirstStartWithoutEtcd: with no state at all every region is up, and the

@@ -32,6 +32,9 @@ func (s *server) Status() console.Status {
 	status.Zones = console.Zones(s.zones.store.Status())
 	status.Reloads = []console.Reload{s.zones.counted()}
 	status.Alarms = append(s.zones.alarms(), s.secrets.alarms()...)
+	if s.controlFault != nil {
+		status.Alarms = append(status.Alarms, s.controlFault.Error())
+	}
 	if s.sync != nil {
 		s.addRegions(&status)
 	}

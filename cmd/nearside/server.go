@@ -41,8 +41,10 @@ type server struct {
 	lock     *os.File
 	dns      *dnsserver.Server
 	admin    net.Listener
-	control  net.Listener
-	embedded string // URL of the embedded etcd; "" if there is none
+	control  net.Listener // nil where controlFault says why
+	embedded string       // URL of the embedded etcd; "" if there is none
+
+	controlFault error
 
 	builder *builder
 	zones   *zoneLoader
@@ -71,13 +73,30 @@ func (s *server) bind() (err error) {
 	if s.admin, err = net.Listen("tcp", s.config.AdminListen); err != nil {
 		return taken(err, "admin.listen")
 	}
-	if s.control, err = console.ListenControl(s.config.ControlSocket()); err != nil {
+	s.control, err = console.ListenControl(s.config.ControlSocket())
+	switch {
+	case diskFails(err):
+		s.controlFault = fmt.Errorf("%w: `status`, `reload` and `state accept` do not work; see to the disk, then restart nearside", err)
+		s.log.Error().Msg(s.controlFault.Error())
+		err = nil
+	case err != nil:
 		return err
 	}
 	if s.config.Etcd.Embedded && s.config.Table().Len() > 0 {
 		s.embedded, err = freeURL(s.config.Etcd.EmbeddedListen)
 	}
 	return err
+}
+
+// diskFails reports whether an error is the disk's: that is no reason not to
+// serve what is on it.
+func diskFails(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EROFS, syscall.ENOSPC, syscall.EDQUOT, syscall.EIO} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // taken says which key to change when an address cannot be had.
@@ -183,7 +202,9 @@ func (s *server) run(ctx context.Context) error {
 		})
 	}
 	show(s.admin, console.Admin(s))
-	show(s.control, console.Control(s))
+	if s.control != nil {
+		show(s.control, console.Control(s))
+	}
 	defer shown.Wait()
 	defer endOuter()
 
