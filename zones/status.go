@@ -19,7 +19,7 @@ const (
 
 // Status is what is to be known about one zone.
 type Status struct {
-	Origin    string // "" for the row that says why the folder cannot be read
+	Origin    string
 	File      string
 	Serial    uint32
 	Records   int
@@ -39,12 +39,18 @@ func (s *Store) Status() []Status {
 	return nil
 }
 
+// Folder returns why the folder cannot be read, and every zone stays as it was;
+// nil if it can.
+func (s *Store) Folder() *Fault { return s.folderFault.Load() }
+
+// Unkept returns how many zones are served in a version that could not be kept
+// on disk. Reload tries again.
+func (s *Store) Unkept() int { return int(s.unkept.Load()) }
+
 // publish makes Status say how things are now.
 func (s *Store) publish() {
 	var list []Status
-	if s.folder != nil {
-		list = append(list, Status{File: s.Dir, State: StateFailed, Faults: s.folder})
-	}
+	s.folderFault.Store(s.folder)
 	for _, e := range s.members {
 		row := Status{Origin: e.origin(), File: filepath.Join(s.Dir, e.name), State: e.state, Faults: e.faults, Loaded: e.loaded}
 		if z := e.zone; z != nil && !e.twin {
@@ -60,16 +66,22 @@ func (s *Store) publish() {
 func (s *Store) tell() {
 	last := s.told
 	s.told = make(map[Fault]bool)
+	tell := func(f Fault, zone, state string) {
+		if s.told[f] = true; last[f] {
+			return
+		}
+		level := zerolog.ErrorLevel
+		if f.Warning {
+			level = zerolog.WarnLevel
+		}
+		s.Log.WithLevel(level).Str("zone", zone).Str("state", state).Msg(f.String())
+	}
+	if s.folder != nil {
+		tell(*s.folder, "", "")
+	}
 	for _, row := range *s.status.Load() {
 		for _, f := range row.Faults {
-			if s.told[f] = true; last[f] {
-				continue
-			}
-			level := zerolog.ErrorLevel
-			if f.Warning {
-				level = zerolog.WarnLevel
-			}
-			s.Log.WithLevel(level).Str("zone", row.Origin).Str("state", row.State).Msg(f.String())
+			tell(f, row.Origin, row.State)
 		}
 	}
 }

@@ -32,11 +32,12 @@ type Store struct {
 	keeper  keeper
 	started bool               // what is kept has been listed
 	members map[string]*member // by file name; a zone without a file by its origin
-	folder  []Fault            // what is wrong with the folder itself
+	folder  *Fault             // what is wrong with the folder itself
 	told    map[Fault]bool     // faults that stand in the log already
 
-	status       atomic.Pointer[[]Status]
-	keepFailures atomic.Uint64
+	status      atomic.Pointer[[]Status]
+	folderFault atomic.Pointer[Fault]
+	unkept      atomic.Int64
 }
 
 // NewStore makes a store. Nothing is read before Reload.
@@ -59,9 +60,6 @@ func (s *Store) Accept(origin string) *View {
 	}
 	return s.reload(false)
 }
-
-// KeepFailures returns how often a last good version could not be written.
-func (s *Store) KeepFailures() uint64 { return s.keepFailures.Load() }
 
 // Folders returns the folders to watch: the zones folder and those of included
 // files, sorted.
@@ -127,7 +125,7 @@ func (s *Store) look() {
 	s.folder = nil
 	listed, err := os.ReadDir(s.Dir)
 	if err != nil {
-		s.folder = []Fault{{File: s.Dir, Message: fmt.Sprintf("cannot read the zones folder, so every zone stays as it was: %v", withoutPath(err))}}
+		s.folder = &Fault{File: s.Dir, Message: fmt.Sprintf("cannot read the zones folder, so every zone stays as it was: %v", withoutPath(err))}
 		return
 	}
 	present := make(map[string]bool)
@@ -269,6 +267,7 @@ func (s *Store) keep() {
 	var g errgroup.Group
 	g.SetLimit(8) // they wait for the disk
 	var wrote atomic.Bool
+	var unkept atomic.Int64
 	for _, e := range s.members {
 		if !e.fresh || e.twin {
 			continue
@@ -276,25 +275,27 @@ func (s *Store) keep() {
 		g.Go(func() error {
 			v := newKept(e.zone, e.files)
 			digest, err := s.keeper.write(v, e.kept.digest)
-			s.keepFailed(err, e.origin())
-			if e.fresh = err != nil; !e.fresh {
-				v.keptInfo.digest = digest
-				e.kept = v.keptInfo
-				wrote.Store(true)
+			if err != nil {
+				s.keepFailed(err, e.origin())
+				unkept.Add(1)
+				return nil
 			}
+			v.keptInfo.digest = digest
+			e.kept, e.fresh = v.keptInfo, false
+			wrote.Store(true)
 			return nil
 		})
 	}
 	g.Wait()
+	s.unkept.Store(unkept.Load())
 	if wrote.Load() {
 		s.keepFailed(s.keeper.sync(), "")
 	}
 }
 
-// keepFailed counts a failure to keep a zone; it is served all the same.
+// keepFailed logs a failure to keep a zone; it is served all the same.
 func (s *Store) keepFailed(err error, origin string) {
 	if err != nil {
-		s.keepFailures.Add(1)
 		s.Log.Error().Err(err).Str("zone", origin).Msg("cannot keep the last good version; a restart may not have it")
 	}
 }

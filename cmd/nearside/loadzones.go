@@ -69,12 +69,18 @@ func (l *zoneLoader) load() *zones.View {
 
 // run reads again what changed or was asked for, until ctx ends.
 func (l *zoneLoader) run(ctx context.Context) {
+	retry := time.NewTicker(retryKeeping)
+	defer retry.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-l.changed:
 			l.serve(l.store.Reload())
+		case <-retry.C:
+			if l.store.Unkept() > 0 {
+				l.serve(l.store.Reload())
+			}
 		case job := <-l.jobs:
 			if job.accept {
 				l.serve(l.store.Accept(job.zone))
@@ -113,6 +119,9 @@ func (l *zoneLoader) serve(view *zones.View) {
 	l.finished(view)
 }
 
+// retryKeeping is how often zones that could not be kept on disk are tried again.
+const retryKeeping = time.Minute
+
 // tidyAfter is when the memory that a load took and needs no more is given back
 // to the system: the old zones are let go by then, and a burst of reloads is over.
 const tidyAfter = time.Second
@@ -120,7 +129,7 @@ const tidyAfter = time.Second
 // finished notes what the last reload came to.
 func (l *zoneLoader) finished(view *zones.View) {
 	folders := l.store.Folders()
-	failed := slices.ContainsFunc(l.store.Status(), func(z zones.Status) bool { return z.State != zones.StateOK })
+	failed := l.store.Folder() != nil || slices.ContainsFunc(l.store.Status(), func(z zones.Status) bool { return z.State != zones.StateOK })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.view, l.folders = view, folders
@@ -160,15 +169,18 @@ func (l *zoneLoader) current() *zones.View {
 // alarms says which zones are not served as their files are.
 func (l *zoneLoader) alarms() []string {
 	var alarms []string
-	if n := l.store.KeepFailures(); n > 0 {
-		alarms = append(alarms, fmt.Sprintf("%s: a zone could not be kept in data_dir; a restart may serve an older version", count(int(n), "time")))
+	if n := l.store.Unkept(); n > 0 {
+		alarms = append(alarms, fmt.Sprintf("%s could not be kept in data_dir, so a restart may serve an older version; see to the disk", count(n, "zone")))
+	}
+	if fault := l.store.Folder(); fault != nil {
+		return append(alarms, fault.String())
 	}
 	for _, z := range l.store.Status() {
 		switch z.State {
 		case zones.StateLastGood:
 			alarms = append(alarms, fmt.Sprintf("zone %s: its file is bad, the last good version is served", z.Origin))
 		case zones.StateHeld:
-			alarms = append(alarms, fmt.Sprintf("zone %s: it shrank too much, the old version is served until `nearside reload --accept %s`", z.Origin, z.Origin))
+			alarms = append(alarms, fmt.Sprintf("zone %s: its file is gone or shrank too much, the old version is served until `nearside reload --accept %s`", z.Origin, z.Origin))
 		case zones.StateFailed:
 			alarms = append(alarms, fmt.Sprintf("zone %s: its file is bad and never was good, the answer is SERVFAIL", z.Origin))
 		}

@@ -96,6 +96,9 @@ func (s *server) reloaded() console.Reloaded {
 			}
 		}
 	}
+	if fault := s.zones.store.Folder(); fault != nil {
+		done.Faults = append(done.Faults, fault.String())
+	}
 	parts := []string{count(len(list), "zone")}
 	for _, state := range []string{zones.StateOK, zones.StateHeld, zones.StateLastGood, zones.StateFailed} {
 		if by[state] > 0 {
