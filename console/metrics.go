@@ -55,6 +55,7 @@ var (
 	stateAge      = metric("state_age_seconds", "Seconds since etcd last confirmed the state.")
 	stateFrozen   = metric("state_frozen", "Whether the state waits for `nearside state accept`.")
 	connected     = metric("etcd_connected", "Whether an etcd member is being watched.")
+	override      = metric("override", "Whether the break-glass file has the region out (drain) or in (up).", "region", "action")
 	rejectedKeys  = metric("etcd_rejected_keys", "Keys whose newest value is not understood.")
 	alarms        = metric("alarms", "Things that an operator must look at.")
 	ready         = metric("ready", "Whether queries are answered.")
@@ -181,6 +182,12 @@ func (s scrape) status(now Status) {
 		s.flag(stateFrozen, state.Frozen != "")
 		s.flag(connected, state.Connected)
 		s.gauge(rejectedKeys, float64(state.RejectedCount))
+		for _, region := range state.Override.Drain {
+			s.gauge(override, 1, region, "drain")
+		}
+		for _, region := range state.Override.Up {
+			s.gauge(override, 1, region, "up")
+		}
 	}
 	s.zones(now.Zones)
 	for _, r := range now.Reloads {

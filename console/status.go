@@ -116,7 +116,7 @@ func Zones(list []zones.Status) []Zone {
 		for i, f := range z.Faults {
 			faults[i] = f.String()
 		}
-		shown = append(shown, Zone{z.Origin, z.State, z.File, z.Serial, z.Records, faults, z.OneRegion})
+		shown = append(shown, Zone{z.Origin, z.State, z.File, z.Serial, z.Records, faults, append([]string{}, z.OneRegion...)})
 	}
 	return shown
 }

@@ -58,7 +58,7 @@ func (s *Sync) Status() Status {
 	status := Status{
 		Source: s.source, Connected: s.link.connected, Endpoint: s.link.endpoint, Error: text(s.link.fault),
 		Revision: s.revision, AgeSeconds: s.age().Seconds(),
-		HeldDrains: s.ledger.held(),
+		HeldDrains: append([]string{}, s.ledger.held()...),
 		Override: Override{
 			Drain: s.config.Table.Names(named(s.config.Table, s.override.Drain)),
 			Up:    s.config.Table.Names(named(s.config.Table, s.override.Up)),
@@ -103,6 +103,9 @@ func (s *Sync) alarms() []string {
 	}
 	if s.state.Tied != 0 {
 		raise("%s stay down, though no majority of votes says so: see to the probes", strings.Join(s.config.Table.Names(s.state.Tied), ", "))
+	}
+	if drain, up := s.override.Drain, s.override.Up; len(drain)+len(up) > 0 {
+		raise("the break-glass file wins over etcd on this server (drain %v, up %v): remove it when it is over", drain, up)
 	}
 	if s.overrideFault != nil {
 		raise("the break-glass file was not taken, the last good one stays in force: %v", s.overrideFault)

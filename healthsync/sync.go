@@ -214,8 +214,14 @@ func (s *Sync) logChange(old, state *regions.State) {
 	} {
 		for id := range change.set.All() {
 			drain := state.Inputs.Drains[id]
-			s.config.Log.Info().Str("region", s.config.Table.Name(id)).Int64("revision", state.Revision).
-				Str("reason", drain.Reason).Str("by", drain.By).Msg("region " + change.what)
+			event := s.config.Log.Info().Str("region", s.config.Table.Name(id)).Int64("revision", state.Revision)
+			if drain.Reason != "" {
+				event = event.Str("reason", drain.Reason)
+			}
+			if drain.By != "" {
+				event = event.Str("by", drain.By)
+			}
+			event.Msg("region " + change.what)
 		}
 	}
 }

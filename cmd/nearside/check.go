@@ -164,7 +164,7 @@ func checkZones(c *Config, r *findings) []zones.Status {
 	if len(list) == 0 {
 		r.warning(fmt.Sprintf("%s: warning: no file ends in .zone: every query would be refused", c.ZoneDir))
 	}
-	if c.Etcd.Embedded {
+	if c.Etcd.Embedded && c.Table().Len() > 0 {
 		warnOfTwoServers(view, list, r)
 	}
 	return list

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -168,6 +169,9 @@ func writeToEtcd(cmd *cobra.Command, named []string, write func(context.Context,
 		hint := "look at it with `etcdctl endpoint status`"
 		if c.Etcd.Embedded {
 			hint = "it runs inside `nearside serve`: start that first"
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("no answer within %v; it may still have been written: see `nearside status`", etcdTimeout)
 		}
 		return fmt.Errorf("write to etcd at %s: %w; %s", strings.Join(endpoints, ","), err, hint)
 	}

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"nearside/console"
 	"nearside/dnsserver"
@@ -26,12 +28,13 @@ func (s *server) Status() console.Status {
 	for _, addr := range s.dns.Addrs() {
 		status.Server.DNS = append(status.Server.DNS, addr.String())
 	}
+	status.Server.Degraded, status.Alarms = []string{}, []string{} // JSON lists, also while empty
 	if status.Server.Phase == console.Starting {
 		return status
 	}
 	status.Zones = console.Zones(s.zones.store.Status())
 	status.Reloads = []console.Reload{s.zones.counted()}
-	status.Alarms = append(s.zones.alarms(), s.secrets.alarms()...)
+	status.Alarms = append(append([]string{}, s.zones.alarms()...), s.secrets.alarms()...)
 	if s.controlFault != nil {
 		status.Alarms = append(status.Alarms, s.controlFault.Error())
 	}
@@ -55,7 +58,7 @@ func (s *server) addRegions(status *console.Status) {
 	status.Reloads = append(status.Reloads, reloads)
 	status.Alarms = append(status.Alarms, state.Alarms...)
 	if bad != "" {
-		status.Alarms = append(status.Alarms, fmt.Sprintf("%s; %s is used", bad, geography.Source()))
+		status.Alarms = append(status.Alarms, fmt.Sprintf("%s; instead %s of %s is used", bad, geography.Name, geography.Built.Format(time.DateOnly)))
 	}
 	if n, origin := s.zones.current().Exhausted(uint64(s.state.Load().Drained)); n > 0 {
 		status.Alarms = append(status.Alarms, fmt.Sprintf("%s, the last of zone %s, with no region that is not drained: the answer is no address; undrain one",
@@ -74,13 +77,18 @@ func (s *server) Reload(ctx context.Context, r console.ReloadRequest) (console.R
 	if err := s.zones.reload(ctx, r.Accept, r.Zone); err != nil {
 		return console.Reloaded{}, err
 	}
+	if r.Accept {
+		s.log.Info().Str("zone", cmp.Or(r.Zone, "all")).Msg("holds of zones lifted on request")
+	}
 	signalChange(s.secrets.changed)
 	if s.geo != nil && !r.Accept {
 		if err := s.geo.reload(ctx); err != nil {
 			return console.Reloaded{}, err
 		}
 	}
-	return s.reloaded(), nil
+	done := s.reloaded()
+	s.log.Info().Int("faults", len(done.Faults)).Msg("read again: " + done.Summary)
+	return done, nil
 }
 
 // reloaded sums up how things stand after a reload.
@@ -124,7 +132,11 @@ func (s *server) AcceptState(context.Context) error {
 	if s.sync == nil {
 		return fmt.Errorf("%s has no regions: there is no state to accept", s.config.File)
 	}
-	return s.sync.Accept()
+	err := s.sync.Accept()
+	if err == nil {
+		s.log.Info().Msg("the state of etcd was accepted on request")
+	}
+	return err
 }
 
 // count writes a number of things.

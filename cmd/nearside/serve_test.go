@@ -313,7 +313,7 @@ func TestServeBadDatabase(t *testing.T) {
 	r := start(t, folder)
 	r.expect("play.bet.example.", "NOERROR 192.0.2.10/7")
 	s, err := r.status()
-	if err != nil || s.Geography.File != "" || !strings.Contains(strings.Join(s.Alarms, "\n"), "built in is used") {
+	if err != nil || s.Geography.File != "" || !strings.Contains(strings.Join(s.Alarms, "\n"), "instead DB-IP City Lite of") {
 		t.Errorf("%v %+v %q", err, s.Geography, s.Alarms)
 	}
 }
