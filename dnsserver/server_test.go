@@ -209,6 +209,49 @@ func TestFarGlue(t *testing.T) {
 	}
 }
 
+// One client that opens more connections than it may loses its idlest ones;
+// others keep theirs.
+func TestConnectionsOfOneClient(t *testing.T) {
+	s, _ := serveBench(t, "127.0.0.1:0")
+	open := func(from string) *dns.Conn {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		conn, err := d.Dial("tcp", s.Addrs()[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return &dns.Conn{Conn: conn}
+	}
+	asks := func(c *dns.Conn) error {
+		q := new(dns.Msg)
+		q.SetQuestion("ns1.bet.example.", dns.TypeA)
+		_, _, err := new(dns.Client).ExchangeWithConn(q, c)
+		return err
+	}
+	other := open("127.0.0.2")
+	if err := asks(other); err != nil {
+		t.Fatal(err)
+	}
+	first := open("127.0.0.3")
+	var last *dns.Conn
+	for range maxPerClient {
+		last = open("127.0.0.3")
+	}
+	if err := asks(last); err != nil {
+		t.Errorf("a new connection of a busy client: %v", err)
+	}
+	if err := asks(first); err == nil {
+		t.Error("its idlest connection is still open")
+	}
+	if err := asks(other); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+	if open, _ := s.streams.numbers(); open > maxPerClient+1 {
+		t.Errorf("%d connections are open", open)
+	}
+}
+
 // connected runs a server with one TCP connection. stop ends it, which must not
 // take longer than the limit.
 func connected(t *testing.T) (s *Server, conn net.Conn, stop func(limit time.Duration)) {

@@ -17,6 +17,9 @@ const (
 	// maxStreams bounds open TCP connections; over it the one that has been
 	// idle longest makes room (RFC 7766, 6.2.3).
 	maxStreams = 4096
+	// maxPerClient bounds those of one client (IPv6: one /64), which makes room
+	// in the same way: no single host can crowd out the others.
+	maxPerClient = 512
 	// idleTime is how long a connection may stay without a query.
 	idleTime = 10 * time.Second
 	// messageTime is how long a client may take over sending one message, or
@@ -39,6 +42,7 @@ type streams struct {
 	stopped  atomic.Bool
 	mu       sync.Mutex
 	open     map[*stream]struct{}
+	clients  map[netip.Addr]int // open ones by stream.client
 	accepted atomic.Uint64
 }
 
@@ -46,6 +50,7 @@ type streams struct {
 type stream struct {
 	conn   *net.TCPConn
 	from   netip.Addr
+	client netip.Addr   // who counts: from, or the first address of its /64
 	active atomic.Int64 // when it last did something, Unix nanoseconds
 }
 
@@ -61,6 +66,7 @@ func newStreams(s *Server) *streams {
 		responders: make(chan *responder, runtime.GOMAXPROCS(0)),
 		buffers:    sync.Pool{New: func() any { return new(exchange) }},
 		open:       make(map[*stream]struct{}),
+		clients:    make(map[netip.Addr]int),
 	}
 	for range cap(t.responders) {
 		c := new(counts)
@@ -79,13 +85,16 @@ func (t *streams) accept(l net.Listener, running *sync.WaitGroup) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil: // out of file descriptors, most likely
-			t.closeIdlest()
+			t.mu.Lock()
+			t.closeIdlest(anyStream)
+			t.mu.Unlock()
 			time.Sleep(pause)
 			continue
 		}
 		c := conn.(*net.TCPConn)
 		at, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-		st := &stream{conn: c, from: at.Addr().Unmap().WithZone("")}
+		from := at.Addr().Unmap().WithZone("")
+		st := &stream{conn: c, from: from, client: clientOf(from)}
 		if t.add(st) {
 			running.Go(func() { t.serve(st) })
 		}
@@ -96,18 +105,30 @@ func (t *streams) accept(l net.Listener, running *sync.WaitGroup) {
 // the server stops.
 func (t *streams) add(st *stream) bool {
 	st.touch(idleTime)
-	if t.count() >= maxStreams {
-		t.closeIdlest()
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.stopped.Load() {
 		_ = st.conn.Close()
 		return false
 	}
+	if t.clients[st.client] >= maxPerClient {
+		t.closeIdlest(func(other *stream) bool { return other.client == st.client })
+	} else if len(t.open) >= maxStreams {
+		t.closeIdlest(anyStream)
+	}
 	t.open[st] = struct{}{}
+	t.clients[st.client]++
 	t.accepted.Add(1)
 	return true
+}
+
+// clientOf returns what stands for a client: a host, or an IPv6 network of one site.
+func clientOf(from netip.Addr) netip.Addr {
+	if from.Is4() {
+		return from
+	}
+	site, _ := from.Prefix(64)
+	return site.Addr()
 }
 
 func (t *streams) count() int {
@@ -116,20 +137,32 @@ func (t *streams) count() int {
 	return len(t.open)
 }
 
-// closeIdlest closes the connection that has been idle longest. It is taken off
-// the list at once, so that a burst of new ones closes as many old ones.
-func (t *streams) closeIdlest() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func anyStream(*stream) bool { return true }
+
+// closeIdlest closes the connection, of those wanted, that has been idle
+// longest. It is taken off the list at once, so that a burst of new ones closes
+// as many old ones. t.mu is held.
+func (t *streams) closeIdlest(wanted func(*stream) bool) {
 	var idlest *stream
 	for st := range t.open {
-		if idlest == nil || st.active.Load() < idlest.active.Load() {
+		if wanted(st) && (idlest == nil || st.active.Load() < idlest.active.Load()) {
 			idlest = st
 		}
 	}
 	if idlest != nil {
-		delete(t.open, idlest)
+		t.remove(idlest)
 		_ = idlest.conn.Close()
+	}
+}
+
+// remove takes a connection off the list, if it is still there. t.mu is held.
+func (t *streams) remove(st *stream) {
+	if _, there := t.open[st]; !there {
+		return
+	}
+	delete(t.open, st)
+	if t.clients[st.client]--; t.clients[st.client] == 0 {
+		delete(t.clients, st.client)
 	}
 }
 
@@ -137,7 +170,7 @@ func (t *streams) closeIdlest() {
 func (t *streams) serve(st *stream) {
 	defer func() {
 		t.mu.Lock()
-		delete(t.open, st)
+		t.remove(st)
 		t.mu.Unlock()
 		_ = st.conn.Close()
 	}()
