@@ -372,9 +372,20 @@ func (r *reader) typeAndTTL(tokens [][]byte) (rest [][]byte, ttl uint32, err err
 	return tokens, ttl, nil
 }
 
-// strict checks RDATA where the parser would let things pass: the fields of SOA.
+// strict checks RDATA where the parser would let things pass: strings that it
+// would split, and the fields of SOA.
 func (r *reader) strict(tokens [][]byte) ([][]byte, error) {
-	if r.typ != dns.TypeSOA || string(tokens[1]) == `\#` {
+	switch {
+	case len(tokens) == 1 || string(tokens[1]) == `\#`:
+		return tokens, nil
+	case ofStrings(r.typ):
+		for _, token := range tokens[1:] {
+			if n := stringLength(token); n > maxString {
+				return nil, fmt.Errorf("%s record: a string of %d octets; one has at most %d, write several", tokens[0], n, maxString)
+			}
+		}
+		return tokens, nil
+	case r.typ != dns.TypeSOA:
 		return tokens, nil
 	}
 	if len(tokens) != 8 {
@@ -392,6 +403,34 @@ func (r *reader) strict(tokens [][]byte) ([][]byte, error) {
 		strict[4+i] = strconv.AppendUint(nil, uint64(seconds), 10)
 	}
 	return strict, nil
+}
+
+// maxString is the most octets of a character-string (RFC 1035 section 3.3).
+const maxString = 255
+
+// ofStrings reports whether RDATA of a type is character-strings and no more.
+func ofStrings(typ uint16) bool {
+	switch typ {
+	case dns.TypeTXT, dns.TypeSPF, dns.TypeHINFO, dns.TypeAVC, dns.TypeNINFO, dns.TypeRESINFO:
+		return true
+	}
+	return false
+}
+
+// stringLength returns the octets that a token stands for, escapes resolved.
+func stringLength(token []byte) (n int) {
+	if len(token) > 1 && token[0] == '"' {
+		token = token[1 : len(token)-1]
+	}
+	for i := 0; i < len(token); i++ {
+		if token[i] == '\\' && i+1 < len(token) {
+			if i++; digit(token[i]) {
+				i += 2
+			}
+		}
+		n++
+	}
+	return n
 }
 
 // add packs a record and gives it to the builder.
