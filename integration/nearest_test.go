@@ -27,13 +27,7 @@ const configuredDepth = 8
 // which is slow and obvious and reads the database in its own way.
 func TestNearest(t *testing.T) {
 	t.Parallel()
-	path, err := filepath.Abs("../../shared/testdata/geoip/dbip/dbip-city-sample.mmdb")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		t.Skip("the sample of DB-IP City is not on this machine: ../shared/testdata/geoip/dbip")
-	}
+	path := sample(t)
 	for _, regions := range [][]region{sixRegions, twelveRegions} {
 		t.Run(fmt.Sprintf("%d regions", len(regions)), func(t *testing.T) {
 			t.Parallel()
@@ -55,6 +49,56 @@ func TestNearest(t *testing.T) {
 			a.drained = []string{"us-east", "eu-central"}
 			compareAll(t, s, a, asked)
 		})
+	}
+}
+
+// sample returns the path of the sample of DB-IP City.
+func sample(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs("../../shared/testdata/geoip/dbip/dbip-city-sample.mmdb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		t.Skip("the sample of DB-IP City is not on this machine: ../shared/testdata/geoip/dbip")
+	}
+	return path
+}
+
+// TestBadDatabase: a database saved over a good one, then a restart, changes no
+// answer.
+func TestBadDatabase(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile(sample(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	database := filepath.Join(t.TempDir(), "city.mmdb")
+	write(t, database, string(content))
+	store := newCluster(t, thisMachine, 1)
+	s := newServer(t, setup{etcd: store.settings(), database: database})
+	before := panel(t, s)
+	eventually(t, "the database in data_dir", func() error {
+		_, err := os.Stat(s.path("data/geo.mmdb"))
+		return err
+	})
+	write(t, database, string(content[:len(content)/2]))
+	eventually(t, "an alarm", func() error {
+		if st := s.status(t); len(st.Server.Degraded) == 0 {
+			return errors.New("none")
+		}
+		return nil
+	})
+	samePanel(t, s, before, "with a damaged database")
+	s.stop(t)
+	s.launch(t)
+	samePanel(t, s, before, "with a damaged database, after a restart")
+	st := s.status(t)
+	if len(st.Server.Degraded) == 0 {
+		t.Error("status hides that the database is damaged")
+	}
+	if want := s.path("data/geo.mmdb"); st.Geography.File != want {
+		t.Errorf("the database in force is %q, want %s", st.Geography.File, want)
 	}
 }
 

@@ -174,6 +174,9 @@ type status struct {
 		Name  string `json:"name"`
 		State string `json:"state"`
 	} `json:"regions"`
+	Geography struct {
+		File string `json:"file"`
+	} `json:"geography"`
 	Zones []struct {
 		Name   string   `json:"name"`
 		State  string   `json:"state"`

@@ -195,7 +195,7 @@ func checkGeography(c *Config, r *findings) string {
 		}
 		return "no geography"
 	}
-	db, _, err := openDatabase(c)
+	db, _, err := openDatabase(c, c.GeoDatabase)
 	if err != nil {
 		r.fault(err.Error())
 		return "no geography"

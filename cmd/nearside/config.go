@@ -71,6 +71,15 @@ func (c *Config) ControlSocket() string { return filepath.Join(c.DataDir, "contr
 // keptZones is where the last good versions of zones are kept.
 func (c *Config) keptZones() string { return filepath.Join(c.DataDir, "zones") }
 
+// keptDatabase is where the last good geo database is kept; "" where none is
+// configured.
+func (c *Config) keptDatabase() string {
+	if c.GeoDatabase == "" {
+		return ""
+	}
+	return filepath.Join(c.DataDir, "geo.mmdb")
+}
+
 // EtcdFolder is where the embedded etcd keeps its data.
 func (c *Config) EtcdFolder() string { return filepath.Join(c.DataDir, "etcd") }
 

@@ -2,10 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -21,6 +26,7 @@ type geoLoader struct {
 	publish func(*dnsserver.Places)
 	changed chan struct{}
 	jobs    chan chan struct{}
+	keeping sync.Mutex // one copy at a time
 
 	mu    sync.Mutex
 	shown console.Geography // the database in force
@@ -37,11 +43,12 @@ func newGeoLoader(c *Config, log zerolog.Logger, publish func(*dnsserver.Places)
 	}
 }
 
-// openDatabase opens the configured database and ranks the regions for it.
-func openDatabase(c *Config) (*geo.Database, *dnsserver.Places, error) {
+// openDatabase opens the database in file ("" is the built-in one) and ranks the
+// regions for it.
+func openDatabase(c *Config, file string) (*geo.Database, *dnsserver.Places, error) {
 	open := geo.Builtin
-	if c.GeoDatabase != "" {
-		open = func() (*geo.Database, error) { return geo.Open(c.GeoDatabase) }
+	if file != "" {
+		open = func() (*geo.Database, error) { return geo.Open(file) }
 	}
 	db, err := open()
 	if err != nil {
@@ -49,29 +56,74 @@ func openDatabase(c *Config) (*geo.Database, *dnsserver.Places, error) {
 	}
 	places, err := dnsserver.BuildPlaces(db, c.Table(), c.GeoDepth)
 	if err != nil {
-		return nil, nil, fmt.Errorf("geo database %s: %w", c.GeoDatabase, err)
+		return nil, nil, fmt.Errorf("geo database %s: %w", file, err)
 	}
 	return db, places, nil
 }
 
-// load reads the database for the first time. If the configured one is bad, the
-// built-in one is better than no geography.
+// load reads the database for the first time. If the configured one is bad, its
+// last good version is used, and without one the built-in database: that is
+// better than no geography.
 func (l *geoLoader) load() (*dnsserver.Places, error) {
-	db, places, bad := openDatabase(l.config)
-	file := l.config.GeoDatabase
-	if bad != nil && file != "" {
-		l.log.Error().Err(bad).Msg("the geo database is bad: the built-in one is used")
-		builtin := *l.config
-		builtin.GeoDatabase, file = "", ""
-		var err error
-		if db, places, err = openDatabase(&builtin); err != nil {
-			return nil, err
+	var bad error
+	for _, file := range slices.Compact([]string{l.config.GeoDatabase, l.config.keptDatabase(), ""}) {
+		db, places, err := openDatabase(l.config, file)
+		if err == nil {
+			l.took(db, file, bad)
+			if file != "" && bad == nil {
+				l.keep()
+			}
+			return places, nil
 		}
-	} else if bad != nil {
-		return nil, bad
+		if bad == nil {
+			bad = err
+			l.log.Error().Err(err).Msg("the geo database is bad: its last good version is used, or else the built-in one")
+		}
 	}
-	l.took(db, file, bad)
-	return places, nil
+	return nil, bad
+}
+
+// keep copies the database that was just read to data_dir in the background, for
+// a start at which its file is bad.
+func (l *geoLoader) keep() {
+	go func() {
+		l.keeping.Lock()
+		defer l.keeping.Unlock()
+		if err := copyFile(l.config.keptDatabase(), l.config.GeoDatabase); err != nil {
+			l.log.Error().Err(err).Msg("the geo database cannot be kept; a restart while its file is bad uses an older one")
+		}
+	}()
+}
+
+// copyFile replaces the file at to by a copy, whole or not at all, unless size
+// and time say that it is one already.
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	if old, err := os.Stat(to); err == nil && old.Size() == info.Size() && old.ModTime().Equal(info.ModTime()) {
+		return nil
+	}
+	temporary := to + ".new"
+	out, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err == nil {
+		err = out.Sync() // BEFORE the rename: the name must never stand for less
+	}
+	err = errors.Join(err, out.Close(), os.Chtimes(temporary, time.Time{}, info.ModTime()))
+	if err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	return os.Rename(temporary, to)
 }
 
 // took notes the database now in force, and what is wrong with the file if it
@@ -107,7 +159,7 @@ func (l *geoLoader) again() {
 	if l.config.GeoDatabase == "" {
 		return
 	}
-	db, places, err := openDatabase(l.config)
+	db, places, err := openDatabase(l.config, l.config.GeoDatabase)
 	if err != nil {
 		l.log.Error().Err(err).Msg("the geo database is bad: the one before stays in force")
 		l.took(nil, "", err)
@@ -115,6 +167,7 @@ func (l *geoLoader) again() {
 	}
 	l.publish(places)
 	l.took(db, l.config.GeoDatabase, nil)
+	l.keep()
 	l.log.Info().Str("name", db.Name()).Time("built", db.Built()).Msg("geo database loaded")
 	go debug.FreeOSMemory()
 }
