@@ -41,6 +41,9 @@ type responder struct {
 	at    int    // offset in msg of qname, uncompressed: every owner name points to it or into it
 	chain [maxChain]int
 
+	dnames      [maxChain]int // offsets of the owners of DNAME records in the answer section
+	dnamesGiven int
+
 	rcode      int
 	why        reason
 	authentic  bool // AA
@@ -141,6 +144,7 @@ func (r *responder) reset(s *Snapshot, buf []byte, from netip.Addr, stream bool)
 	r.rcode, r.authentic, r.truncated = rcodeNoError, false, false
 	r.answers, r.authority, r.additional = 0, 0, 0
 	r.placed, r.list, r.scope = false, nil, 0
+	r.dnamesGiven = 0
 	r.room = plainUDP
 	r.setLimit(stream)
 }
@@ -215,17 +219,24 @@ func (r *responder) answer() {
 	}
 }
 
-// findZone finds the zone that answers: the deepest one, save for DS at its
-// apex, which is the parent's to tell (RFC 4035, 3.1.4.1).
+// findZone finds the zone that answers.
 func (r *responder) findZone() {
+	zone, index := r.zoneOfName()
+	r.zone = zone
+	r.counts.zone(r.snap.zones, index)
+}
+
+// zoneOfName returns the zone that knows the name being looked up, and its index:
+// the deepest one, save for DS at its apex, which is the parent's to tell (RFC
+// 4035, 3.1.4.1).
+func (r *responder) zoneOfName() (*zones.Zone, int) {
 	zone, index := r.snap.zones.Find(r.name())
 	if zone != nil && r.qtype == typeDS && len(zone.Apex()) == r.nameLen && r.nameLen > 1 {
 		if parent, i := r.snap.zones.Find(r.name()[1+r.nameBuf[0]:]); parent != nil {
-			zone, index = parent, i
+			return parent, i
 		}
 	}
-	r.zone = zone
-	r.counts.zone(r.snap.zones, index)
+	return zone, index
 }
 
 // truncate empties the response and sets TC: the client asks again by TCP, and
@@ -325,7 +336,7 @@ func (r *responder) followCNAME(set zones.RRset) (on, fits bool) {
 // followDNAME adds the DNAME, synthesises its CNAME (RFC 6672, 3.1) and moves on.
 func (r *responder) followDNAME(result zones.Result) (on, fits bool) {
 	record := result.Set.Wire
-	if !r.appendRecords(record, 1, r.at+len(r.qname)-result.Owner, &r.answers) {
+	if !r.appendDNAME(result) {
 		return false, false
 	}
 	target := record[ownerPointer+recordFix:]
@@ -348,6 +359,22 @@ func (r *responder) followDNAME(result zones.Result) (on, fits bool) {
 	return r.moveTo(name), true
 }
 
+// appendDNAME adds the DNAME of a redirection, unless the chain came by it before.
+func (r *responder) appendDNAME(result zones.Result) bool {
+	owner := r.at + len(r.qname) - result.Owner
+	for _, given := range r.dnames[:r.dnamesGiven] {
+		if sameName(r.msg[given:], r.qname[len(r.qname)-result.Owner:]) {
+			return true
+		}
+	}
+	if !r.appendRecords(result.Set.Wire, 1, owner, &r.answers) {
+		return false
+	}
+	r.dnames[r.dnamesGiven] = owner
+	r.dnamesGiven++
+	return true
+}
+
 // moveTo makes the uncompressed name at offset at of the message the next one
 // to look up. It returns false if it lies outside the zone.
 func (r *responder) moveTo(at int) bool {
@@ -357,7 +384,7 @@ func (r *responder) moveTo(at int) bool {
 	}
 	r.nameLen = n
 	r.qname, r.at = r.name(), at
-	next, _ := r.snap.zones.Find(r.qname)
+	next, _ := r.zoneOfName()
 	return next == r.zone
 }
 
@@ -391,17 +418,35 @@ func (r *responder) referral(result zones.Result) bool {
 
 // appendAdditional adds the addresses of the names in set, whose records begin
 // at offset at of the message. Those that do not fit are left out, but glue at
-// or below a cut (nil: there is none) is not optional (RFC 9471): it returns
-// false if such glue does not fit.
+// or below a cut (nil: there is none) is not optional (RFC 9471): it comes
+// first, and false is returned if it does not fit.
 func (r *responder) appendAdditional(set zones.RRset, at int, cut []byte) bool {
+	if cut == nil {
+		r.appendOptional(set, at, nil)
+		return true
+	}
 	for i := 0; ; i++ {
 		more, ok := r.zone.Additional(set, i)
 		if !ok {
-			return true
+			break
 		}
-		target := at + more.Target
-		if !r.appendBeside(more.Set, target) && cut != nil && inDomain(r.msg[target:], cut) {
+		if target := at + more.Target; inDomain(r.msg[target:], cut) && !r.appendBeside(more.Set, target) {
 			return false
+		}
+	}
+	r.appendOptional(set, at, cut)
+	return true
+}
+
+// appendOptional adds what fits of the addresses that lie outside the cut.
+func (r *responder) appendOptional(set zones.RRset, at int, cut []byte) {
+	for i := 0; ; i++ {
+		more, ok := r.zone.Additional(set, i)
+		if !ok {
+			return
+		}
+		if target := at + more.Target; cut == nil || !inDomain(r.msg[target:], cut) {
+			r.appendBeside(more.Set, target)
 		}
 	}
 }
