@@ -5,9 +5,12 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two cores, and output that can be read
-.PHONY: help build test lint unit fuzz integration bench-drain packages tools FORCE
+.PHONY: help build test lint unit fuzz integration differential bench-drain packages tools FORCE
 
 FUZZTIME ?= 5s
+SEED ?= 1
+ZONES ?= 240
+QUERIES ?= 200
 TOOLS := integration/bin
 # Network namespaces and port 53 need root; the Go toolchain does not.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
@@ -32,6 +35,11 @@ fuzz: ## every fuzz target for FUZZTIME (5s)
 
 integration: tools bin/nearside-race ## the binary against real etcd, NSD and unbound
 	go test -race -count=1 -timeout=15m -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside-race" ./integration
+
+# Not part of `make test` until nothing differs. It needs Debian's knot and bind9.
+differential: tools bin/nearside-race ## many generated zones and queries: nearside beside NSD, Knot and BIND (SEED, ZONES, QUERIES)
+	go test -v -count=1 -timeout=30m -run='^TestDifferential$$' -tags=differential -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside-race" ./integration \
+		-seed=$(SEED) -zones=$(ZONES) -queries=$(QUERIES)
 
 bench-drain: tools bin/nearside ## from a put in etcd to the first answer without the region, and start-up
 	go test -run='^$$' -bench=Drain -benchtime=200x -exec "env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration
