@@ -216,7 +216,7 @@ func (b *builder) markCuts() {
 			at := path[len(path)-1]
 			if parent := b.parents[at]; parent != 0 {
 				b.cuts[at] = b.cuts[parent-1]
-				if b.dnames[at] = b.dnames[parent-1]; b.dnames[at] == 0 && b.has(parent-1, dns.TypeDNAME) && !b.wildcard(parent-1) {
+				if b.dnames[at] = b.dnames[parent-1]; b.dnames[at] == 0 && b.has(parent-1, dns.TypeDNAME) {
 					b.dnames[at] = parent
 				}
 			}

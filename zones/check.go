@@ -32,7 +32,7 @@ func (b *builder) check(i uint32) {
 			b.checkTargets(i, g)
 		}
 		if b.wildcard(i) && (g.typ == dns.TypeNS || g.typ == dns.TypeDNAME) {
-			b.faults.warnf(b.at(g), "%s records at the wildcard %s are plain data: they delegate or redirect nothing", dns.Type(g.typ), b.text(i))
+			b.faults.warnf(b.at(g), "%s records at the wildcard %s are plain data to the names that it matches: these are neither delegated nor redirected", dns.Type(g.typ), b.text(i))
 		}
 	}
 }

@@ -62,7 +62,7 @@ func (c *compiler) name(i uint32) {
 	z.wire = append(z.wire, name...)
 	p := c.steer.plan(i)
 	for _, g := range c.groupsOf(i) {
-		if g.typ == dns.TypeDNAME && !c.wildcard(i) {
+		if g.typ == dns.TypeDNAME {
 			n.flags |= isRedirect
 		}
 		c.rrset(g, p)
