@@ -32,7 +32,8 @@ func newHost(t testing.TB, addresses ...string) host {
 	t.Cleanup(func() { succeed(t, exec.Command("ip", "netns", "del", h.namespace)) })
 	succeed(t, exec.Command("ip", "-n", h.namespace, "link", "set", "lo", "up"))
 	for _, a := range addresses {
-		succeed(t, exec.Command("ip", "-n", h.namespace, "addr", "add", a+"/32", "dev", "lo"))
+		alone := netip.PrefixFrom(netip.MustParseAddr(a), netip.MustParseAddr(a).BitLen())
+		succeed(t, exec.Command("ip", "-n", h.namespace, "addr", "add", alone.String(), "dev", "lo", "nodad"))
 	}
 	return h
 }

@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,8 +115,7 @@ func resolverClient(t testing.TB, h host, address string) *client {
 // newParent starts NSD with the zone example., which delegates bet.example.
 func newParent(t testing.TB, h host) {
 	t.Helper()
-	dir := t.TempDir()
-	write(t, dir+"/example.zone", fmt.Sprintf(unindent(`
+	newNSD(t, h, "example.", fmt.Sprintf(unindent(`
 		$ORIGIN example.
 		$TTL 60
 		@       IN SOA ns hostmaster 1 3600 900 1209600 60
@@ -125,7 +125,14 @@ func newParent(t testing.TB, h host) {
 		bet     IN NS  ns2.bet
 		ns1.bet IN A   %s
 		ns2.bet IN A   %s
-		`), parentAddress, ns1Address, ns2Address))
+		`), parentAddress, ns1Address, ns2Address), parentAddress)
+}
+
+// newNSD starts NSD with one zone, on port 53 of the addresses.
+func newNSD(t testing.TB, h host, origin, zone string, addresses ...string) {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, dir+"/zone", zone)
 	write(t, dir+"/nsd.conf", fmt.Sprintf(unindent(`
 		server:
 			ip-address: %s
@@ -140,15 +147,15 @@ func newParent(t testing.TB, h host) {
 		remote-control:
 			control-enable: no
 		zone:
-			name: example.
-			zonefile: example.zone
-		`), parentAddress, dir))
+			name: %[3]s
+			zonefile: zone
+		`), strings.Join(addresses, "\n\tip-address: "), dir, origin))
 	start(t, h.command(nsd, "-d", "-c", dir+"/nsd.conf"))
-	c := resolverClient(t, h, parentAddress)
-	eventually(t, "a parent zone", func() error {
-		answer, err := c.exchange(query("play.bet.example.", dns.TypeA, ""))
-		if err == nil && len(answer.Ns) != 2 {
-			return fmt.Errorf("no referral:\n%v", answer)
+	c := resolverClient(t, h, addresses[0])
+	eventually(t, "NSD with the zone "+origin, func() error {
+		answer, err := c.exchange(query(origin, dns.TypeSOA, ""))
+		if err == nil && !answer.Authoritative {
+			return fmt.Errorf("not loaded:\n%v", answer)
 		}
 		return err
 	})
