@@ -63,10 +63,11 @@ func testRegions(t *testing.T) []Region {
 		t.Fatal(err)
 	}
 	in := table.NewInputs()
-	in.Drains[0] = regions.Drain{On: true, Reason: "uplink", By: "ann@noc"}
+	in.Drains[0] = regions.Drain{On: true, Reason: "uplink", By: "ann@noc\n  us-east\tup"}
 	in.Drains[1] = regions.Drain{On: true}
 	in.Votes[2] = map[string]regions.Vote{
 		"p1": {Down: true, Since: "2026-11-23T11:58:00Z", Detail: "connection refused"},
+		"p4": {Down: true, Detail: "a\nus-west\tup \x1b[31m\u202e é'\""},
 		"p2": {Down: true},
 		"p3": {},
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -41,10 +42,30 @@ type lines struct {
 	err error
 }
 
+// printf writes a line. What others wrote into etcd or a zone file stays within
+// its place: it can neither forge a line nor tell the terminal what to do.
 func (l *lines) printf(format string, arguments ...any) {
+	for i, argument := range arguments {
+		if text, ok := argument.(string); ok {
+			arguments[i] = readable(text)
+		}
+	}
 	if l.err == nil {
 		_, l.err = fmt.Fprintf(l.w, format+"\n", arguments...)
 	}
+}
+
+// readable escapes what a terminal does not show.
+func readable(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // table aligns the columns of what rows writes, separated by tabs.
