@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -12,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/rs/zerolog"
 
@@ -97,15 +97,26 @@ func (l *secretLoader) watched() []string {
 	return []string{filepath.Dir(l.file)}
 }
 
+// maxSecrets is far more than a change of secrets takes; every one is tried on
+// a cookie that none has made.
+const maxSecrets = 16
+
 // readSecrets reads a file with one secret a line, in hexadecimal digits. The
 // first one makes cookies, and all are accepted.
 func readSecrets(file string) (*dnsserver.Secrets, error) {
-	content, err := os.ReadFile(file)
+	// Without O_NONBLOCK, opening a FIFO would wait for a writer.
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", file)
+	}
 	var list [][dnsserver.SecretSize]byte
-	lines := bufio.NewScanner(bytes.NewReader(content))
+	lines := bufio.NewScanner(f)
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimSpace(lines.Text())
 		if line == "" || line[0] == '#' {
@@ -115,6 +126,9 @@ func readSecrets(file string) (*dnsserver.Secrets, error) {
 		if err != nil || len(secret) != dnsserver.SecretSize { // the line is not shown: it may be most of a secret
 			return nil, fmt.Errorf("%s:%d: no secret; write %d hexadecimal digits, as `openssl rand -hex %d` does",
 				file, n, 2*dnsserver.SecretSize, dnsserver.SecretSize)
+		}
+		if len(list) == maxSecrets {
+			return nil, fmt.Errorf("%s:%d: more than %d secrets; keep the new one and those before it", file, n, maxSecrets)
 		}
 		list = append(list, [dnsserver.SecretSize]byte(secret))
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -28,6 +29,7 @@ func TestReadSecrets(t *testing.T) {
 		{secretA + "00\n", ":1: no secret"},
 		{"x" + secretA[1:], ":1: no secret"},
 		{strings.Repeat("0", 1<<20), "token too long"},
+		{strings.Repeat(secretA+"\n", 17), ":17: more than 16 secrets"},
 	} {
 		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
 			t.Fatal(err)
@@ -39,6 +41,20 @@ func TestReadSecrets(t *testing.T) {
 			t.Errorf("%.40q: %v, want %s", c.text, err, c.fault)
 		case err != nil && strings.Contains(err.Error(), secretA[:8]):
 			t.Errorf("the message tells the secret: %v", err)
+		}
+	}
+}
+
+// What is no regular file may have no end, or keep whoever opens it waiting.
+func TestReadSecretsOfNoFile(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{fifo, dir, "/dev/zero"} {
+		if _, err := readSecrets(path); err == nil || !strings.Contains(err.Error(), path+" is no regular file") {
+			t.Errorf("%s: %v", path, err)
 		}
 	}
 }
