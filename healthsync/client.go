@@ -3,6 +3,7 @@ package healthsync
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,6 +30,9 @@ func connect(config clientv3.Config, log zerolog.Logger) (*clientv3.Client, erro
 	return clientv3.New(config)
 }
 
+// ErrUnwritable is of a drain that no server would understand: etcd was not asked.
+var ErrUnwritable = errors.New("this drain cannot be written")
+
 // WriteDrain writes the drain of a region and returns the revision of the write.
 func WriteDrain(ctx context.Context, client *clientv3.Client, prefix, region string, d regions.Drain) (revision int64, err error) {
 	key, err := drainKeyOf(prefix, region)
@@ -37,7 +41,7 @@ func WriteDrain(ctx context.Context, client *clientv3.Client, prefix, region str
 	}
 	value, err := encodeDrain(d)
 	if err != nil {
-		return 0, fmt.Errorf("region %s: %w", region, err)
+		return 0, fmt.Errorf("%w: %w", ErrUnwritable, err)
 	}
 	response, err := client.Put(ctx, key, value)
 	if err != nil {

@@ -165,7 +165,9 @@ func writeToEtcd(cmd *cobra.Command, named []string, write func(context.Context,
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), etcdTimeout)
 	defer cancel()
-	if err := write(ctx, c, client); err != nil {
+	if err := write(ctx, c, client); errors.Is(err, healthsync.ErrUnwritable) {
+		return err
+	} else if err != nil {
 		hint := "look at it with `etcdctl endpoint status`"
 		if c.Etcd.Embedded {
 			hint = "it runs inside `nearside serve`: start that first"
