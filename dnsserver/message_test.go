@@ -45,6 +45,9 @@ func packet(flags, qd, an, ns, ar uint16, body ...[]byte) []byte {
 var (
 	playA = []byte("\x04play\x03bet\x07example\x00\x00\x01\x00\x01")
 	plain = []byte("\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00") // OPT, 1232
+	// TSIG of the key "key" and the algorithm hmac-md5: a MAC of two octets
+	signed = []byte("\x03key\x00\x00\xfa\x00\xff\x00\x00\x00\x00\x00\x1c\x08hmac-md5\x00" +
+		"\x00\x00\x65\x01\x02\x03\x01\x2c\x00\x02\xaa\xbb\x12\x34\x00\x00\x00\x00")
 )
 
 // option is an OPT record with one option.
@@ -69,6 +72,8 @@ func TestMalformed(t *testing.T) {
 		{"a response that is malformed", packet(0x8000, 7, 0, 0, 0), silence},
 		{"well-formed", packet(0, 1, 0, 0, 0, playA), rcodeNoError},
 		{"opcode 15", packet(0x7800, 1, 0, 0, 0, playA), rcodeNotImp},
+		{"opcode 15, records of any kind", packet(0x7800, 1, 1, 1, 1, playA, plain, plain, plain), rcodeNotImp},
+		{"opcode 15, malformed", packet(0x7800, 1, 1, 1, 1, playA, plain, plain[:3]), rcodeNotImp},
 		{"header only, no question", packet(0, 0, 0, 0, 0), rcodeFormErr},
 		{"two questions", packet(0, 2, 0, 0, 0, playA, playA), rcodeFormErr},
 		{"question missing", packet(0, 1, 0, 0, 0), rcodeFormErr},
@@ -89,6 +94,13 @@ func TestMalformed(t *testing.T) {
 		{"unknown option", packet(0, 1, 0, 0, 1, playA, option(65001, 1, 2, 3)), rcodeNoError},
 		{"version 1 with rubbish options", packet(0, 1, 0, 0, 1, playA, []byte("\x00\x00\x29\x04\xd0\x00\x01\x00\x00\x00\x01\xff")), rcodeBadVers},
 		{"octets after the message", packet(0, 1, 0, 0, 0, playA, []byte("xyz")), rcodeNoError},
+		{"TSIG", packet(0, 1, 0, 0, 1, playA, signed), rcodeNotAuth},
+		{"OPT and TSIG", packet(0, 1, 0, 0, 2, playA, plain, signed), rcodeNotAuth},
+		{"TSIG and OPT", packet(0, 1, 0, 0, 2, playA, signed, plain), rcodeFormErr},
+		{"TSIG cut", packet(0, 1, 0, 0, 1, playA, signed[:len(signed)-1]), rcodeFormErr},
+		{"TSIG owned by a pointer to itself", packet(0, 1, 0, 0, 1, playA, []byte("\xc0\x22"), signed[5:]), rcodeFormErr},
+		{"TSIG owned by a pointer to a label that is none", packet(0, 1, 0, 0, 1, playA, []byte("\xc0\x00"), signed[5:]), rcodeFormErr},
+		{"TSIG owned by a pointer to the question", packet(0, 1, 0, 0, 1, playA, []byte("\xc0\x0c"), signed[5:]), rcodeNotAuth},
 		{"ECS", packet(0, 1, 0, 0, 1, playA, option(8, 0, 1, 24, 0, 185, 2, 100)), rcodeNoError},
 		{"ECS family 0, SOURCE 0", packet(0, 1, 0, 0, 1, playA, option(8, 0, 0, 0, 0)), rcodeNoError},
 		{"ECS family 0 with a prefix", packet(0, 1, 0, 0, 1, playA, option(8, 0, 0, 8, 0, 1)), rcodeFormErr},
@@ -116,6 +128,38 @@ func TestMalformed(t *testing.T) {
 		} else if m.Rcode != c.want || m.Id != 0xBEEF || !m.Response {
 			t.Errorf("%s: code %s, want %s", c.name, dns.RcodeToString[m.Rcode], dns.RcodeToString[c.want])
 		}
+	}
+}
+
+// The denial of a signed query has no MAC, and comes by TCP if there is no room
+// for it (RFC 8945, 5.3.2).
+func TestDenial(t *testing.T) {
+	b := steeredBench(t)
+	buf := make([]byte, wholeTCP)
+	ask := func(msg []byte, stream bool) *dns.Msg {
+		n := b.r.respond(b.snapshot, buf, copy(buf, msg), netip.MustParseAddr("127.0.0.1"), stream)
+		m := new(dns.Msg)
+		if err := m.Unpack(buf[:n]); err != nil {
+			t.Fatalf("%v: %x", err, buf[:n])
+		}
+		if m.Rcode != rcodeNotAuth || !stream && n > plainUDP {
+			t.Fatalf("%d octets:\n%v", n, m)
+		}
+		return m
+	}
+	m := ask(packet(0, 1, 0, 0, 1, playA, signed), false)
+	sig := m.IsTsig()
+	if sig == nil || sig.Hdr.Name != "key." || sig.Algorithm != "hmac-md5." || sig.TimeSigned != 0x65010203 || sig.Fudge != 300 ||
+		sig.MACSize != 0 || sig.OrigId != 0x1234 || sig.Error != dns.RcodeBadKey || sig.OtherLen != 0 {
+		t.Errorf("denied by %v", sig)
+	}
+	long := append(longName(255), signed[5:]...)
+	question := append(longName(255), playA[len(playA)-4:]...)
+	if m := ask(packet(0, 1, 0, 0, 1, question, long), false); !m.Truncated || len(m.Extra) != 0 {
+		t.Errorf("where there is no room:\n%v", m)
+	}
+	if m := ask(packet(0, 1, 0, 0, 1, question, long), true); m.Truncated || m.IsTsig() == nil {
+		t.Errorf("by TCP:\n%v", m)
 	}
 }
 
@@ -152,6 +196,12 @@ func FuzzRespond(f *testing.F) {
 	f.Add(packet(0, 1, 0, 0, 0, []byte("\x01x\x03sub\x03bet\x07example\x00\x00\x01\x00\x01")), false)
 	f.Add(packet(0, 1, 0, 0, 0, []byte("\x01x\x01w\x03bet\x07example\x00\x00\x01\x00\xff")), false)
 	f.Add(packet(0, 1, 0, 0, 0, []byte("\x01x\x01d\x03bet\x07example\x00\x00\xff\x00\x01")), true)
+	f.Add(packet(0, 1, 0, 0, 2, playA, plain, signed), false)
+	f.Add(packet(0, 1, 0, 0, 1, playA, []byte("\xc0\x0c"), signed[5:]), true)
+	f.Add(packet(0x2800, 1, 1, 1, 1, playA, plain, plain, plain), false)
+	f.Add(packet(0, 0, 0, 0, 1, option(optionCookie, 1, 2, 3, 4, 5, 6, 7, 8)), false)
+	f.Add(packet(0, 1, 0, 1, 0, []byte("\x03bet\x07example\x00\x00\xfb\x00\x01"), signed), true)
+	f.Add(packet(0, 1, 0, 0, 0, []byte("\x05state\x08nearside\x00\x00\x10\x00\x03")), false)
 	from := netip.MustParseAddr("192.0.2.1")
 	f.Fuzz(func(t *testing.T, msg []byte, stream bool) {
 		size := stride
@@ -169,8 +219,8 @@ func FuzzRespond(f *testing.F) {
 		if n == 0 {
 			return
 		}
-		if !stream && n > safeUDP {
-			t.Fatalf("%d octets over UDP", n)
+		if limit := takes(msg); !stream && n > limit {
+			t.Fatalf("%d octets over UDP, where %d are the limit", n, limit)
 		}
 		m := new(dns.Msg)
 		if err := m.Unpack(buf[:n]); err != nil {
@@ -182,12 +232,24 @@ func FuzzRespond(f *testing.F) {
 	})
 }
 
+// takes is how long a response by UDP may be.
+func takes(msg []byte) int {
+	q := new(dns.Msg)
+	if err := q.Unpack(msg); err != nil {
+		return safeUDP // where the library does not read it, we may
+	}
+	if q.IsEdns0() == nil {
+		return plainUDP
+	}
+	return max(plainUDP, min(safeUDP, int(q.IsEdns0().UDPSize())))
+}
+
 func TestNoAllocations(t *testing.T) {
 	b := steeredBench(t)
 	from := netip.MustParseAddr("185.2.100.1")
 	buf := make([]byte, stride)
 	for _, name := range []string{"ns1", "play", "www", "nope", "x.sub", "x.w", "x.d"} {
-		for _, opt := range [][]byte{nil, plain, option(8, 0, 1, 24, 0, 185, 2, 100), option(8, 0, 2, 32, 0, 0x2a, 0, 0x23, 0xc5)} {
+		for _, opt := range [][]byte{nil, plain, signed, option(optionCookie, 1, 2, 3, 4, 5, 6, 7, 8), option(8, 0, 1, 24, 0, 185, 2, 100), option(8, 0, 2, 32, 0, 0x2a, 0, 0x23, 0xc5)} {
 			msg := queryFor(t, name+".bet.example.", opt)
 			if n := testing.AllocsPerRun(100, func() {
 				b.r.respond(b.snapshot, buf, copy(buf, msg), from, false)

@@ -16,6 +16,7 @@ const (
 	typeCNAME = 5
 	typeOPT   = 41
 	typeDS    = 43
+	typeTSIG  = 250
 	typeIXFR  = 251
 	typeAXFR  = 252
 
@@ -23,7 +24,7 @@ const (
 	classANY = 255
 )
 
-// Response codes (RFC 1035, 4.1.1; RFC 2136; RFC 6891).
+// Response codes (RFC 1035, 4.1.1; RFC 2136; RFC 6891; RFC 8945).
 const (
 	rcodeNoError  = 0
 	rcodeFormErr  = 1
@@ -32,6 +33,7 @@ const (
 	rcodeNotImp   = 4
 	rcodeRefused  = 5
 	rcodeYXDomain = 6
+	rcodeNotAuth  = 9
 	rcodeBadVers  = 16
 )
 
@@ -54,25 +56,49 @@ type query struct {
 	end     int // offset of the octet after the question
 
 	opt
+	denial denial
 }
 
 // name returns the name asked for in wire form, in lower case.
 func (q *query) name() []byte { return q.nameBuf[:q.nameLen] }
 
-// parse reads the question and the OPT record of msg, which has a whole header.
-// q.end and q.opt are zero before. It returns false for a message that is
+// parse reads question, OPT and TSIG of msg, which has a whole header. q.end,
+// q.opt and q.denial are empty before. It returns false for a message that is
 // malformed; q.end is then 0 if not even the question could be read.
 //
 // A query has one question (RFC 9619), or none if it is for a cookie alone (RFC
 // 7873, 5.4): then q.end stays 0.
 func (q *query) parse(msg []byte) bool {
-	switch binary.BigEndian.Uint16(msg[4:]) {
-	case 0:
+	switch questions := binary.BigEndian.Uint16(msg[4:]); {
+	case msg[2]&maskOpcode != 0:
+		q.parseForeign(msg)
+		return true
+	case questions == 0:
 		return q.parseRest(msg, headerSize) && q.cookie.present
-	case 1:
+	case questions == 1:
 		return q.parseQuestion(msg) && q.parseRest(msg, q.end)
 	}
 	return false
+}
+
+// parseForeign reads a message whose opcode we do not have, and which may have a
+// format of its own. If it looks like others, its question and OPT are in the
+// response too (RFC 6891, 6.1.1).
+func (q *query) parseForeign(msg []byte) {
+	records := int(binary.BigEndian.Uint16(msg[6:])) + int(binary.BigEndian.Uint16(msg[8:]))
+	if binary.BigEndian.Uint16(msg[4:]) == 1 && q.parseQuestion(msg) {
+		if at, ok := skipRecords(msg, q.end, records); ok && q.parseAdditional(msg, at) {
+			return
+		}
+	}
+	q.discard()
+}
+
+// discard is for a message that is malformed: nothing in it counts.
+func (q *query) discard() {
+	q.end = 0
+	q.opt.reset()
+	q.denial.n = 0
 }
 
 func (q *query) parseQuestion(msg []byte) bool {
@@ -89,33 +115,39 @@ func (q *query) parseQuestion(msg []byte) bool {
 	return true
 }
 
-// parseRest reads what follows the question, from offset at on.
-func (q *query) parseRest(msg []byte, at int) (ok bool) {
+// parseRest reads what follows the question of a query, from offset at on. It
+// brings no records but additional ones; IXFR brings the client's SOA in the
+// authority section (RFC 1995, 3).
+func (q *query) parseRest(msg []byte, at int) bool {
 	answers := binary.BigEndian.Uint16(msg[6:])
 	authority := binary.BigEndian.Uint16(msg[8:])
-	additional := binary.BigEndian.Uint16(msg[10:])
-	// A query brings no records but its additional ones; IXFR brings the
-	// client's SOA in the authority section (RFC 1995, 3).
 	if answers != 0 || authority != 0 && (q.qtype != typeIXFR || authority != 1) {
 		return false
 	}
-	for range authority {
-		if _, at, ok = skipRecord(msg, at); !ok {
-			return false
-		}
-	}
-	for range additional {
+	at, ok := skipRecords(msg, at, int(authority))
+	return ok && q.parseAdditional(msg, at)
+}
+
+// parseAdditional reads the additional section at offset at.
+func (q *query) parseAdditional(msg []byte, at int) bool {
+	for left := binary.BigEndian.Uint16(msg[10:]); left > 0; left-- {
 		start := at
-		var fixed int
-		if fixed, at, ok = skipRecord(msg, start); !ok {
+		fixed, end, ok := skipRecord(msg, start)
+		if !ok {
 			return false
 		}
-		if binary.BigEndian.Uint16(msg[fixed:]) != typeOPT {
-			continue
-		}
-		// There is one at most, and the root owns it (RFC 6891, 6.1.1 and 6.1.2).
-		if q.edns || msg[start] != 0 || !q.parseOPT(msg[fixed:at]) {
-			return false
+		at = end
+		switch binary.BigEndian.Uint16(msg[fixed:]) {
+		case typeOPT:
+			// There is one at most, and the root owns it (RFC 6891, 6.1.1 and 6.1.2).
+			if q.edns || msg[start] != 0 || !q.parseOPT(msg[fixed:end]) {
+				return false
+			}
+		case typeTSIG:
+			// It is the last record (RFC 8945, 5.1).
+			if left != 1 || !q.denial.deny(msg[:end], start, fixed) {
+				return false
+			}
 		}
 	}
 	return true
@@ -143,6 +175,16 @@ func lowerName(dst, wire []byte) (n int, ok bool) {
 		n += 1 + label
 	}
 	return 0, false
+}
+
+// skipRecords returns the offset after n records that begin at offset at.
+func skipRecords(msg []byte, at, n int) (end int, ok bool) {
+	for range n {
+		if _, at, ok = skipRecord(msg, at); !ok {
+			return 0, false
+		}
+	}
+	return at, true
 }
 
 // skipRecord returns the offsets of the TYPE of the resource record at offset at

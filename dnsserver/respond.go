@@ -76,15 +76,17 @@ func (r *responder) respond(s *Snapshot, buf []byte, n int, from netip.Addr, str
 	}
 	r.reset(s, buf, from, stream)
 	switch {
-	case buf[2]&maskOpcode != 0:
-		r.rcode = rcodeNotImp
 	case !r.parse(buf[:n]):
-		edns, do := r.edns, r.do
-		r.opt.reset() // no option of a malformed message counts
-		r.edns, r.do = edns, do
+		edns, do, end := r.edns, r.do, r.end
+		r.query.discard()
+		r.edns, r.do, r.end = edns, do, end // so much the response may show
 		r.rcode = rcodeFormErr
 	case r.version != 0:
 		r.rcode = rcodeBadVers
+	case r.denial.n > 0:
+		r.rcode = rcodeNotAuth
+	case buf[2]&maskOpcode != 0:
+		r.rcode = rcodeNotImp
 	}
 	judged := r.judge(stream)
 	if judged == drop {
@@ -129,7 +131,8 @@ func (r *responder) survive(buf []byte, length *int) {
 			r.log.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).Uint64("times", n).
 				Msg("a query hit a bug in nearside and was answered SERVFAIL: please report this")
 		}
-		r.end, r.edns, r.rcode, r.truncated = 0, false, rcodeServFail, false
+		r.query.discard()
+		r.rcode, r.truncated = rcodeServFail, false
 		*length = r.finish(buf, true)
 	}
 }
@@ -137,8 +140,7 @@ func (r *responder) survive(buf []byte, length *int) {
 // reset prepares for a query.
 func (r *responder) reset(s *Snapshot, buf []byte, from netip.Addr, stream bool) {
 	r.snap, r.from = s, from
-	r.end = 0
-	r.opt.reset()
+	r.query.discard()
 	r.why.given = false
 	r.msg = buf[:headerSize]
 	r.rcode, r.authentic, r.truncated = rcodeNoError, false, false
@@ -163,6 +165,9 @@ func (r *responder) finish(buf []byte, stream bool) int {
 	r.counts.rcode(r.rcode)
 	if r.edns {
 		r.appendOPT(stream)
+	}
+	if r.rcode == rcodeNotAuth && r.denial.n > 0 {
+		r.appendDenial()
 	}
 	opcode := buf[2] & maskOpcode
 	buf[2] = flagQR | opcode | buf[2]&flagRD
@@ -198,11 +203,11 @@ func (r *responder) answer() {
 		r.findZone()
 	}
 	switch {
+	case r.qclass == classIN && (r.qtype == typeAXFR || r.qtype == typeIXFR):
+		r.transfer()
+		return
 	case r.zone == nil:
 		r.rcode, r.why = rcodeRefused, notOurs
-		return
-	case r.qtype == typeAXFR, r.qtype == typeIXFR:
-		r.rcode, r.why = rcodeRefused, noTransfers
 		return
 	case r.zone.Failed():
 		r.rcode, r.why = rcodeServFail, neverGood
@@ -217,6 +222,15 @@ func (r *responder) answer() {
 	if !r.resolve() {
 		r.truncate()
 	}
+}
+
+// transfer refuses to hand out a zone (RFC 5936, 2.2.1).
+func (r *responder) transfer() {
+	if r.zone == nil || len(r.zone.Apex()) != r.nameLen {
+		r.rcode, r.why = rcodeNotAuth, notOurs
+		return
+	}
+	r.rcode, r.why = rcodeRefused, noTransfers
 }
 
 // findZone finds the zone that answers.

@@ -32,18 +32,26 @@ const (
 )
 
 // streams answers queries that come by TCP (RFC 7766). A connection has a
-// goroutine, but borrows buffers and a responder only while it answers.
+// goroutine and a small buffer for what it reads. A desk and the memory for
+// responses are borrowed only while messages are answered that have come whole:
+// slow clients hold none.
 type streams struct {
-	server     *Server
-	responders chan *responder
-	counts     []*counts
-	buffers    sync.Pool // of *exchange
+	server *Server
+	desks  chan *desk
+	counts []*counts
+	outs   sync.Pool // of *[]byte: responses not yet sent
 
 	stopped  atomic.Bool
 	mu       sync.Mutex
 	open     map[*stream]struct{}
 	clients  map[netip.Addr]int // open ones by stream.client
 	accepted atomic.Uint64
+}
+
+// desk is a responder with room for the longest message.
+type desk struct {
+	responder
+	message [wholeTCP]byte
 }
 
 // stream is one connection.
@@ -54,25 +62,18 @@ type stream struct {
 	active atomic.Int64 // when it last did something, Unix nanoseconds
 }
 
-// exchange is the memory for answering: one message, and responses not yet sent.
-type exchange struct {
-	message [wholeTCP]byte
-	out     []byte
-}
-
 func newStreams(s *Server) *streams {
 	t := &streams{
-		server:     s,
-		responders: make(chan *responder, runtime.GOMAXPROCS(0)),
-		buffers:    sync.Pool{New: func() any { return new(exchange) }},
-		open:       make(map[*stream]struct{}),
-		clients:    make(map[netip.Addr]int),
+		server:  s,
+		desks:   make(chan *desk, runtime.GOMAXPROCS(0)),
+		outs:    sync.Pool{New: func() any { return new([]byte) }},
+		open:    make(map[*stream]struct{}),
+		clients: make(map[netip.Addr]int),
 	}
-	for range cap(t.responders) {
+	for range cap(t.desks) {
 		c := new(counts)
 		t.counts = append(t.counts, c)
-		r := newResponder(c, &s.clock, s.log)
-		t.responders <- &r
+		t.desks <- &desk{responder: newResponder(c, &s.clock, s.log)}
 	}
 	return t
 }
@@ -196,26 +197,15 @@ func (st *stream) await(in *bufio.Reader) bool {
 	return err == nil
 }
 
-// exchange answers the queries that have come: those a client pipelined share
-// buffers and, as far as they fit, one write.
+// exchange answers the queries that have come.
 func (t *streams) exchange(st *stream, in *bufio.Reader) error {
-	x := t.buffers.Get().(*exchange)
-	defer t.buffers.Put(x)
-	x.out = x.out[:0]
 	for in.Buffered() > 0 && !t.stopped.Load() {
 		st.touch(messageTime)
-		n, err := x.read(in)
+		message, err := read(in)
 		if err != nil {
 			return err
 		}
-		t.answer(x, n, st.from)
-		for whole(in) && len(x.out) < flushAt {
-			if n, err = x.read(in); err != nil {
-				return err
-			}
-			t.answer(x, n, st.from)
-		}
-		if err := x.flush(st); err != nil {
+		if err := t.answer(st, in, message); err != nil {
 			return err
 		}
 	}
@@ -226,8 +216,41 @@ func (t *streams) exchange(st *stream, in *bufio.Reader) error {
 	return nil
 }
 
-// whole reports whether a whole message has come, so that reading it cannot
-// hold up the responses before it.
+// errShort ends a connection: where the next message begins is anybody's guess.
+var errShort = errors.New("a message without a whole header")
+
+// read reads one message: its length in two octets, then itself (RFC 1035,
+// 4.2.2). The message is good until the next read. A long one takes memory as it
+// comes, not as it was announced.
+func read(in *bufio.Reader) ([]byte, error) {
+	prefix, err := in.Peek(2)
+	if err != nil {
+		return nil, err
+	}
+	n := int(binary.BigEndian.Uint16(prefix))
+	if n < headerSize {
+		return nil, errShort
+	}
+	if 2+n <= in.Size() {
+		message, err := in.Peek(2 + n)
+		if err != nil {
+			return nil, err
+		}
+		_, err = in.Discard(2 + n)
+		return message[2:], err
+	}
+	if _, err := in.Discard(2); err != nil {
+		return nil, err
+	}
+	message, err := io.ReadAll(io.LimitReader(in, int64(n)))
+	if err == nil && len(message) < n {
+		err = io.ErrUnexpectedEOF
+	}
+	return message, err
+}
+
+// whole reports whether a whole message has come, so that reading it does not
+// wait.
 func whole(in *bufio.Reader) bool {
 	if in.Buffered() < 2 {
 		return false
@@ -236,38 +259,52 @@ func whole(in *bufio.Reader) bool {
 	return err == nil && in.Buffered() >= 2+int(binary.BigEndian.Uint16(prefix))
 }
 
-// read reads one message: its length in two octets, then itself (RFC 1035, 4.2.2).
-func (x *exchange) read(in *bufio.Reader) (int, error) {
-	if _, err := io.ReadFull(in, x.message[:2]); err != nil {
-		return 0, err
+// answer answers a message and those that have come after it: what a client
+// pipelined shares, as far as it fits, one write.
+func (t *streams) answer(st *stream, in *bufio.Reader, message []byte) error {
+	out := t.outs.Get().(*[]byte)
+	b := (*out)[:0]
+	d := <-t.desks
+	snapshot := t.server.snapshot.Load()
+	var err error
+	for {
+		b = d.answer(b, snapshot, message, st.from)
+		if len(b) >= flushAt || !whole(in) {
+			break
+		}
+		if message, err = read(in); err != nil {
+			break
+		}
 	}
-	n := int(binary.BigEndian.Uint16(x.message[:]))
-	_, err := io.ReadFull(in, x.message[:n])
-	return n, err
+	d.forget()
+	t.desks <- d
+	err = errors.Join(err, st.send(b))
+	if cap(b) <= 2*flushAt { // a larger one was for a large response: it is not kept
+		*out = b
+		t.outs.Put(out)
+	}
+	return err
 }
 
-// answer answers the query in x.message[:n] with a borrowed responder.
-func (t *streams) answer(x *exchange, n int, from netip.Addr) {
-	r := <-t.responders
-	length := r.respond(t.server.snapshot.Load(), x.message[:], n, from, true)
-	r.forget()
-	t.responders <- r
-	if length > 0 {
-		x.out = binary.BigEndian.AppendUint16(x.out, uint16(length))
-		x.out = append(x.out, x.message[:length]...)
+// answer appends the response to a message, with its length before it.
+func (d *desk) answer(b []byte, s *Snapshot, message []byte, from netip.Addr) []byte {
+	n := d.respond(s, d.message[:], copy(d.message[:], message), from, true)
+	if n == 0 {
+		return b
 	}
+	b = binary.BigEndian.AppendUint16(b, uint16(n))
+	return append(b, d.message[:n]...)
 }
 
-// flush sends the responses.
-func (x *exchange) flush(st *stream) error {
-	if len(x.out) == 0 {
+// send sends the responses.
+func (st *stream) send(responses []byte) error {
+	if len(responses) == 0 {
 		return nil
 	}
 	if err := st.conn.SetWriteDeadline(time.Now().Add(messageTime)); err != nil {
 		return err
 	}
-	_, err := st.conn.Write(x.out)
-	x.out = x.out[:0]
+	_, err := st.conn.Write(responses)
 	return err
 }
 
