@@ -7,7 +7,7 @@ SHELL := bash
 .NOTPARALLEL: # two cores, and output that can be read
 .PHONY: help build test lint unit fuzz integration differential bench-drain packages tools FORCE
 
-FUZZTIME ?= 5s
+FUZZTIME ?= 20s
 SEED ?= 1
 ZONES ?= 240
 QUERIES ?= 200
@@ -30,7 +30,7 @@ lint: tools ## gofmt, go vet, staticcheck
 unit: ## tests of every package, with the race detector
 	go test -race $$(go list ./... | grep -v /integration$$)
 
-fuzz: ## every fuzz target for FUZZTIME (5s)
+fuzz: ## every fuzz target for FUZZTIME (20s)
 	scripts/fuzz $(FUZZTIME)
 
 integration: tools bin/nearside-race ## the binary against real etcd, NSD and unbound

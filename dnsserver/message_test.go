@@ -232,6 +232,93 @@ func FuzzRespond(f *testing.F) {
 	})
 }
 
+// FuzzParse holds the parser to the library's: what it takes has a name, type and
+// EDNS that the library reads in the same way, and what it takes it takes again.
+func FuzzParse(f *testing.F) {
+	f.Add(packet(0, 1, 0, 0, 0, playA))
+	f.Add(packet(0, 1, 0, 0, 1, playA, plain))
+	f.Add(packet(0, 1, 0, 0, 2, []byte("\x04PLAY\x03bet\x00\x00\x1c\x00\x01"), option(65001, 1, 2), signed))
+	f.Add(packet(0, 1, 0, 0, 2, playA, playA, make([]byte, 6), plain))
+	f.Add(packet(0, 0, 0, 0, 1, option(optionCookie, 1, 2, 3, 4, 5, 6, 7, 8)))
+	f.Add(packet(0, 1, 0, 0, 0, longName(255), playA[len(playA)-4:]))
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		if len(msg) < headerSize || msg[2]&maskOpcode != 0 {
+			return
+		}
+		var q query
+		q.nameBuf[0] = 0xFF // what is left of the query before
+		if !q.parse(msg) || q.end == 0 {
+			return
+		}
+		name, end, err := dns.UnpackDomainName(msg, headerSize)
+		wire := make([]byte, maxName)
+		if err == nil {
+			_, err = dns.PackDomainName(dns.CanonicalName(name), wire, 0, nil, false)
+		}
+		if err != nil || string(wire[:q.nameLen]) != string(q.name()) || end+questionFix != q.end {
+			t.Fatalf("name %x, the library reads %q (%v)", q.name(), name, err)
+		}
+		m := new(dns.Msg)
+		if err := m.Unpack(msg); err != nil {
+			return // it looks into records that are none of our business
+		}
+		if o := m.IsEdns0(); q.edns != (o != nil) || q.edns && (q.size != o.UDPSize() || q.version != o.Version() || q.do != o.Do()) {
+			t.Fatalf("EDNS %v, the library reads %v", q.opt, o)
+		}
+		if (m.IsTsig() != nil) != (q.denial.n > 0) {
+			t.Fatalf("signed %v, the library reads %v", q.denial.n > 0, m.IsTsig())
+		}
+	})
+}
+
+// FuzzSubnet holds ECS to its rules, told in the words of netip.
+func FuzzSubnet(f *testing.F) {
+	f.Add([]byte{0, 1, 24, 0, 185, 2, 100})
+	f.Add([]byte{0, 1, 20, 0, 185, 2, 0x60})
+	f.Add([]byte{0, 1, 0, 0})
+	f.Add([]byte{0, 0, 0, 0})
+	f.Add(append([]byte{0, 2, 128, 0}, make([]byte, 16)...))
+	f.Add([]byte{0, 2, 32, 0, 0x2a, 0, 0x23, 0xc5})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e := clientSubnet{octets: 16, address: [16]byte{0: 1, 15: 1}} // what is left of the query before
+		ok := e.parse(data)
+		if want := wellFormed(data); ok != want {
+			t.Fatalf("taken: %v, want %v", ok, want)
+		}
+		if !ok {
+			return
+		}
+		if addr := e.addr(); addr.IsValid() != (e.source > 0) || addr.IsValid() && !netip.PrefixFrom(addr, int(e.source)).IsValid() {
+			t.Fatalf("%+v has the address %v", e, addr)
+		}
+		answer := e.append(nil, 17)
+		if len(answer) != e.wireSize() {
+			t.Fatalf("%d octets, told were %d", len(answer), e.wireSize())
+		}
+		if want := append([]byte{data[0], data[1], data[2], 17}, data[4:]...); string(answer[4:]) != string(want) {
+			t.Fatalf("%x comes back as %x, want %x", data, answer[4:], want)
+		}
+	})
+}
+
+// wellFormed is RFC 7871, section 6, for a query.
+func wellFormed(data []byte) bool {
+	if len(data) < 4 || data[3] != 0 {
+		return false
+	}
+	octets := map[uint16]int{0: 0, 1: 4, 2: 16}
+	size, known := octets[binary.BigEndian.Uint16(data)]
+	source, sent := int(data[2]), data[4:]
+	if !known || source > 8*size || len(sent) != (source+7)/8 {
+		return false
+	}
+	if size == 0 {
+		return true
+	}
+	addr, _ := netip.AddrFromSlice(append(sent[:len(sent):len(sent)], make([]byte, size-len(sent))...))
+	return netip.PrefixFrom(addr, source).Masked().Addr() == addr
+}
+
 // takes is how long a response by UDP may be.
 func takes(msg []byte) int {
 	q := new(dns.Msg)
