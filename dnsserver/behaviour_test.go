@@ -62,6 +62,9 @@ func TestBehaviour(t *testing.T) {
 	}
 }
 
+// udpRoom is the buffer of a datagram.
+var udpRoom = strideFor(DefaultLimits.UDPSize)
+
 // bench is a responder with what it answers from.
 type bench struct {
 	table    *regions.Table
@@ -74,7 +77,7 @@ var builtin = sync.OnceValues(geo.Builtin)
 
 func newBench(t testing.TB, archive *txtar.Archive) *bench {
 	t.Helper()
-	b := &bench{r: newResponder(new(counts), new(atomic.Uint32), zerolog.Nop())}
+	b := &bench{r: newResponder(new(counts), new(atomic.Uint32), DefaultLimits, zerolog.Nop())}
 	b.r.clock.Store(rfc9018Time)
 	dir := t.TempDir()
 	var list []regions.Region
@@ -220,7 +223,7 @@ func (b *bench) ask(t *testing.T, words []string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	size := stride
+	size := udpRoom
 	if stream {
 		size = wholeTCP
 	}

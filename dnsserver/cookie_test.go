@@ -85,7 +85,7 @@ func TestCookieValidity(t *testing.T) {
 // A query without a question is one for a cookie (RFC 7873, 5.4).
 func TestCookieWithoutQuestion(t *testing.T) {
 	b := steeredBench(t)
-	buf := make([]byte, stride)
+	buf := make([]byte, udpRoom)
 	query := packet(0, 0, 0, 0, 1, option(optionCookie, 1, 2, 3, 4, 5, 6, 7, 8))
 	n := b.r.respond(b.snapshot, buf, copy(buf, query), rfc9018Addr, false)
 	if want := headerSize + optSize + optionSize(clientCookie+serverCookie); n != want || buf[3]&0x0F != rcodeNoError || binary.BigEndian.Uint16(buf[4:]) != 0 {

@@ -78,7 +78,7 @@ func (r *responder) setLimit(stream bool) {
 	if stream {
 		r.room = wholeTCP
 	} else if r.edns {
-		r.room = max(plainUDP, min(safeUDP, int(r.size)))
+		r.room = max(plainUDP, min(r.limits.UDPSize, int(r.size)))
 	}
 	r.limit = r.room
 	if r.edns {
@@ -96,7 +96,7 @@ func optionSize(n int) int { return 4 + n }
 // DO bit as it came (RFC 6891), and the options.
 func (r *responder) appendOPT(stream bool) {
 	b := append(r.msg, 0, 0, typeOPT)
-	b = binary.BigEndian.AppendUint16(b, safeUDP)
+	b = binary.BigEndian.AppendUint16(b, uint16(r.limits.UDPSize))
 	flags := byte(0)
 	if r.do {
 		flags = 0x80
@@ -126,7 +126,7 @@ func (r *responder) appendOptions(stream bool) {
 		b = append(appendOption(b, optionNSID, len(id)), id...)
 	}
 	if r.keepalive && stream { // RFC 7828, 3.1: in tenths of a second
-		b = binary.BigEndian.AppendUint16(appendOption(b, optionKeepalive, 2), uint16(idleTime.Milliseconds()/100))
+		b = binary.BigEndian.AppendUint16(appendOption(b, optionKeepalive, 2), uint16(r.limits.Idle.Milliseconds()/100))
 	}
 	if n := 2 + len(r.why.text); r.why.given && len(b)+optionSize(n) <= r.room {
 		b = binary.BigEndian.AppendUint16(appendOption(b, optionEDE, n), r.why.code)

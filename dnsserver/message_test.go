@@ -114,7 +114,7 @@ func TestMalformed(t *testing.T) {
 		{"ECS scope in a query", packet(0, 1, 0, 0, 1, playA, option(8, 0, 1, 24, 24, 185, 2, 100)), rcodeFormErr},
 		{"two ECS", packet(0, 1, 0, 0, 1, playA, twice(option(8, 0, 1, 24, 0, 185, 2, 100))), rcodeFormErr},
 	} {
-		buf := make([]byte, stride)
+		buf := make([]byte, udpRoom)
 		n := b.r.respond(b.snapshot, buf, copy(buf, c.msg), netip.MustParseAddr("127.0.0.1"), false)
 		if c.want == silence || n == 0 {
 			if n != 0 || c.want != silence {
@@ -204,7 +204,7 @@ func FuzzRespond(f *testing.F) {
 	f.Add(packet(0, 1, 0, 0, 0, []byte("\x05state\x08nearside\x00\x00\x10\x00\x03")), false)
 	from := netip.MustParseAddr("192.0.2.1")
 	f.Fuzz(func(t *testing.T, msg []byte, stream bool) {
-		size := stride
+		size := udpRoom
 		if stream {
 			size = wholeTCP
 		}
@@ -228,6 +228,10 @@ func FuzzRespond(f *testing.F) {
 		}
 		if m.Id != binary.BigEndian.Uint16(msg) || !m.Response {
 			t.Fatalf("not a response to the query: %v", m)
+		}
+		// Sent from our own address, it comes to us, and that is the end of it.
+		if again := b.r.respond(b.snapshot, buf, n, from, stream); again != 0 {
+			t.Fatalf("our own response is answered: %x", buf[:again])
 		}
 	})
 }
@@ -334,7 +338,7 @@ func takes(msg []byte) int {
 func TestNoAllocations(t *testing.T) {
 	b := steeredBench(t)
 	from := netip.MustParseAddr("185.2.100.1")
-	buf := make([]byte, stride)
+	buf := make([]byte, udpRoom)
 	for _, name := range []string{"ns1", "play", "www", "nope", "x.sub", "x.w", "x.d"} {
 		for _, opt := range [][]byte{nil, plain, signed, option(optionCookie, 1, 2, 3, 4, 5, 6, 7, 8), option(8, 0, 1, 24, 0, 185, 2, 100), option(8, 0, 2, 32, 0, 0x2a, 0, 0x23, 0xc5)} {
 			msg := queryFor(t, name+".bet.example.", opt)
@@ -379,7 +383,7 @@ func BenchmarkRespond(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			msg := queryFor(b, c.qname+".bet.example.", c.opt)
-			buf := make([]byte, stride)
+			buf := make([]byte, udpRoom)
 			b.ReportAllocs()
 			for b.Loop() {
 				bench.r.respond(bench.snapshot, buf, copy(buf, msg), from, false)

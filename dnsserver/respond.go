@@ -14,7 +14,7 @@ import (
 // Limits of a response in octets.
 const (
 	plainUDP = 512   // without EDNS (RFC 1035, 4.2.1)
-	safeUDP  = 1232  // with it: never fragmented (RFC 9715)
+	safeUDP  = 1232  // with it, unless configured: never fragmented (RFC 9715)
 	wholeTCP = 65535 // what the length field of TCP can say
 )
 
@@ -27,6 +27,7 @@ const maxChain = 16
 type responder struct {
 	counts *counts
 	clock  *atomic.Uint32 // Unix seconds, kept by the server: a query asks no clock
+	limits Limits
 	log    zerolog.Logger // for bugs alone: see survive
 
 	query
@@ -58,13 +59,13 @@ type responder struct {
 	ask    netip.Addr   // the subnet that counts, invalid if none
 }
 
-func newResponder(c *counts, clock *atomic.Uint32, log zerolog.Logger) responder {
-	return responder{counts: c, clock: clock, log: log}
+func newResponder(c *counts, clock *atomic.Uint32, limits Limits, log zerolog.Logger) responder {
+	return responder{counts: c, clock: clock, limits: limits, log: log}
 }
 
 // respond turns the query in buf[:n] into its response in the same buffer and
 // returns the response's length, or 0 for silence. buf has room for wholeTCP
-// octets when stream is set, else for safeUDP.
+// octets when stream is set, else for Limits.UDPSize.
 func (r *responder) respond(s *Snapshot, buf []byte, n int, from netip.Addr, stream bool) (length int) {
 	defer r.survive(buf, &length)
 	r.counts.received.Add(1)

@@ -24,6 +24,7 @@ type Server struct {
 	first    chan struct{} // closed by the first Swap
 	once     sync.Once
 	clock    atomic.Uint32 // Unix seconds
+	limits   Limits
 	log      zerolog.Logger
 
 	workers   []*udpWorker
@@ -32,11 +33,26 @@ type Server struct {
 	addrs     []netip.AddrPort
 }
 
+// Limits bound what clients may have of the server.
+type Limits struct {
+	UDPSize          int           // octets of a response by UDP, 512 to MaxUDPSize
+	Streams          int           // open TCP connections; over it the one that has been idle longest makes room (RFC 7766, 6.2.3)
+	StreamsPerClient int           // those of one client (IPv6: one /64), who makes room in the same way: no single host crowds out the others
+	Idle             time.Duration // how long a TCP connection may stay without a query
+}
+
+// MaxUDPSize is what responses by UDP were seen to have before RFC 9715.
+const MaxUDPSize = 4096
+
+// DefaultLimits keep responses whole on every path (RFC 9715), and connections as
+// long as resolvers use them again.
+var DefaultLimits = Limits{UDPSize: safeUDP, Streams: 4096, StreamsPerClient: 512, Idle: 10 * time.Second}
+
 // Listen binds UDP and TCP on every address (host:port; no host is all
 // addresses, IPv4 and IPv6). TCP comes first and without SO_REUSEPORT, so a
 // second server on the same port is refused; then one UDP socket for each core.
-func Listen(addrs []string, log zerolog.Logger) (*Server, error) {
-	s := &Server{first: make(chan struct{}), log: log}
+func Listen(addrs []string, limits Limits, log zerolog.Logger) (*Server, error) {
+	s := &Server{first: make(chan struct{}), limits: limits, log: log}
 	s.setClock(time.Now())
 	s.streams = newStreams(s)
 	for _, addr := range addrs {

@@ -23,7 +23,7 @@ import (
 // serveBench runs a server on these addresses and returns the bound ones.
 func serveBench(t *testing.T, addrs ...string) (*Server, *bench) {
 	t.Helper()
-	s, err := Listen(addrs, zerolog.Nop())
+	s, err := Listen(addrs, DefaultLimits, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestWildcardAnswersFromTheAddressAsked(t *testing.T) {
 
 func TestSecondServerIsRefused(t *testing.T) {
 	s, _ := serveBench(t, "127.0.0.1:0")
-	_, err := Listen([]string{s.Addrs()[0].String()}, zerolog.Nop())
+	_, err := Listen([]string{s.Addrs()[0].String()}, DefaultLimits, zerolog.Nop())
 	if err == nil || !strings.Contains(err.Error(), "another server has this port") {
 		t.Errorf("a second server on %s: %v", s.Addrs()[0], err)
 	}
@@ -235,7 +235,7 @@ func TestConnectionsOfOneClient(t *testing.T) {
 	}
 	first := open("127.0.0.3")
 	var last *dns.Conn
-	for range maxPerClient {
+	for range DefaultLimits.StreamsPerClient {
 		last = open("127.0.0.3")
 	}
 	if err := asks(last); err != nil {
@@ -247,7 +247,7 @@ func TestConnectionsOfOneClient(t *testing.T) {
 	if err := asks(other); err != nil {
 		t.Errorf("another client: %v", err)
 	}
-	if open, _ := s.streams.numbers(); open > maxPerClient+1 {
+	if open, _ := s.streams.numbers(); open > DefaultLimits.StreamsPerClient+1 {
 		t.Errorf("%d connections are open", open)
 	}
 }
@@ -256,7 +256,7 @@ func TestConnectionsOfOneClient(t *testing.T) {
 // take longer than the limit.
 func connected(t *testing.T) (s *Server, conn net.Conn, stop func(limit time.Duration)) {
 	t.Helper()
-	s, err := Listen([]string{"127.0.0.1:0"}, zerolog.Nop())
+	s, err := Listen([]string{"127.0.0.1:0"}, DefaultLimits, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

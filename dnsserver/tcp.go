@@ -14,14 +14,6 @@ import (
 )
 
 const (
-	// maxStreams bounds open TCP connections; over it the one that has been
-	// idle longest makes room (RFC 7766, 6.2.3).
-	maxStreams = 4096
-	// maxPerClient bounds those of one client (IPv6: one /64), which makes room
-	// in the same way: no single host can crowd out the others.
-	maxPerClient = 512
-	// idleTime is how long a connection may stay without a query.
-	idleTime = 10 * time.Second
 	// messageTime is how long a client may take over sending one message, or
 	// over taking its responses: slower ones hold memory for nothing.
 	messageTime = 5 * time.Second
@@ -73,7 +65,7 @@ func newStreams(s *Server) *streams {
 	for range cap(t.desks) {
 		c := new(counts)
 		t.counts = append(t.counts, c)
-		t.desks <- &desk{responder: newResponder(c, &s.clock, s.log)}
+		t.desks <- &desk{responder: newResponder(c, &s.clock, s.limits, s.log)}
 	}
 	return t
 }
@@ -105,16 +97,16 @@ func (t *streams) accept(l net.Listener, running *sync.WaitGroup) {
 // add registers a connection, making room if need be. It returns false when
 // the server stops.
 func (t *streams) add(st *stream) bool {
-	st.touch(idleTime)
+	st.touch(t.server.limits.Idle)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.stopped.Load() {
 		_ = st.conn.Close()
 		return false
 	}
-	if t.clients[st.client] >= maxPerClient {
+	if t.clients[st.client] >= t.server.limits.StreamsPerClient {
 		t.closeIdlest(func(other *stream) bool { return other.client == st.client })
-	} else if len(t.open) >= maxStreams {
+	} else if len(t.open) >= t.server.limits.Streams {
 		t.closeIdlest(anyStream)
 	}
 	t.open[st] = struct{}{}
@@ -209,7 +201,7 @@ func (t *streams) exchange(st *stream, in *bufio.Reader) error {
 			return err
 		}
 	}
-	st.touch(idleTime)
+	st.touch(t.server.limits.Idle)
 	if t.stopped.Load() {
 		return net.ErrClosed
 	}

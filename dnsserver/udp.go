@@ -2,6 +2,7 @@ package dnsserver
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -19,11 +20,8 @@ import (
 const (
 	// batch is how many datagrams one system call receives or sends: enough to
 	// share its cost, few enough for their buffers to stay in the L1 cache.
-	batch = 32
-	// stride is the room for one datagram: a response of safeUDP octets and a
-	// little more. It is an odd number of cache lines, so that the buffers do
-	// not fall into the same cache sets.
-	stride = 21 * 64
+	batch     = 32
+	cacheLine = 64 // octets
 	// receiveBuffer is asked of the kernel: 10 ms of queries at full speed, where
 	// the default holds 1 ms.
 	receiveBuffer = 4 << 20
@@ -65,7 +63,8 @@ type udpWorker struct {
 	vectors  [batch]unix.Iovec
 	names    [batch]unix.RawSockaddrInet6
 	controls [batch][controlSize]byte
-	buffers  [batch * stride]byte
+	buffers  []byte // batch times stride
+	stride   int
 
 	wildcard bool // bound to all addresses: answer from the one that was asked
 	stopping atomic.Bool
@@ -76,7 +75,8 @@ type udpWorker struct {
 
 // newUDPWorker opens a socket on at.
 func newUDPWorker(s *Server, at netip.AddrPort) (*udpWorker, error) {
-	w := &udpWorker{server: s, wildcard: at.Addr().IsUnspecified()}
+	stride := strideFor(s.limits.UDPSize)
+	w := &udpWorker{server: s, wildcard: at.Addr().IsUnspecified(), stride: stride, buffers: make([]byte, batch*stride)}
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		return errors.Join(raw.Control(func(fd uintptr) { err = w.setOptions(int(fd), at.Addr().Is6()) }), err)
@@ -89,10 +89,18 @@ func newUDPWorker(s *Server, at netip.AddrPort) (*udpWorker, error) {
 	if w.raw, err = w.conn.SyscallConn(); err != nil {
 		return nil, errors.Join(err, w.conn.Close())
 	}
-	w.responder = newResponder(&w.counts, &s.clock, s.log)
+	w.responder = newResponder(&w.counts, &s.clock, s.limits, s.log)
 	w.wire()
 	w.checkBuffer(s.log)
 	return w, nil
+}
+
+// strideFor is the room for one datagram: a response of size octets and a little
+// more. It is an odd number of cache lines, so that the buffers do not fall into
+// the same cache sets.
+func strideFor(size int) int {
+	lines := size/cacheLine + 2
+	return (lines | 1) * cacheLine
 }
 
 // setOptions sets what must be set before the socket is bound.
@@ -137,7 +145,7 @@ func (w *udpWorker) checkBuffer(log zerolog.Logger) {
 // wire connects the headers to their buffers, once.
 func (w *udpWorker) wire() {
 	for i := range batch {
-		w.vectors[i].Base = &w.buffers[i*stride]
+		w.vectors[i].Base = &w.buffers[i*w.stride]
 		h := &w.in[i].header
 		h.Name = (*byte)(unsafe.Pointer(&w.names[i]))
 		h.Iov = &w.vectors[i]
@@ -215,7 +223,7 @@ func (w *udpWorker) receive(fd uintptr) (int, error) {
 	for i := range batch {
 		h := &w.in[i].header
 		h.Namelen = unix.SizeofSockaddrInet6
-		w.vectors[i].Len = stride
+		w.vectors[i].Len = uint64(w.stride)
 		if w.wildcard {
 			h.Controllen = controlSize
 		}
@@ -236,7 +244,11 @@ func (w *udpWorker) serve(fd uintptr, n int) {
 			w.counts.dropped.Add(1) // no query is that long
 			continue
 		}
-		buffer := w.buffers[i*stride : (i+1)*stride : (i+1)*stride]
+		if noClient(port(&w.names[i])) {
+			w.counts.dropped.Add(1)
+			continue
+		}
+		buffer := w.buffers[i*w.stride : (i+1)*w.stride : (i+1)*w.stride]
 		length := w.respond(snapshot, buffer, int(w.in[i].length), source(&w.names[i]), false)
 		if length == 0 {
 			continue
@@ -280,6 +292,22 @@ func source(name *unix.RawSockaddrInet6) netip.Addr {
 		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr)
 	}
 	return netip.AddrFrom16(name.Addr)
+}
+
+// port returns the port a datagram came from: both families have it in one place.
+func port(name *unix.RawSockaddrInet6) uint16 {
+	return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&name.Port))[:])
+}
+
+// noClient reports whether no resolver asks from a port: 0 can have no answer, and
+// the old services that answer anything with something (echo, daytime, quote of
+// the day, chargen, time) would talk with us for ever.
+func noClient(port uint16) bool {
+	switch port {
+	case 0, 7, 13, 17, 19, 37:
+		return true
+	}
+	return false
 }
 
 // clearInterface lets the routing table choose the way back: of the packet info

@@ -3,7 +3,9 @@ package main
 import (
 	"net/netip"
 	"path/filepath"
+	"time"
 
+	"nearside/dnsserver"
 	"nearside/regions"
 )
 
@@ -23,8 +25,9 @@ type Config struct {
 	RateLimitExempt []netip.Prefix // clients that no limit holds for
 	CookieSecrets   string         // file; "" is one of this process alone
 	Listen          []string       // host:port; an empty host is every address
-	AdminListen     string         // host:port of metrics and health
-	DataDir         string         // state, last good zones, embedded etcd, control socket
+	Limits          dnsserver.Limits
+	AdminListen     string // host:port of metrics and health
+	DataDir         string // state, last good zones, embedded etcd, control socket
 	ZoneDir         string
 	HoldShrink      bool     // keep zones that shrink by more than half until accepted
 	GeoDatabase     string   // "" is the built-in one
@@ -98,6 +101,7 @@ func (c *Config) OverrideFile() string { return filepath.Join(c.DataDir, "overri
 func defaults() Config {
 	return Config{
 		Listen:        []string{":53"},
+		Limits:        dnsserver.DefaultLimits,
 		AdminListen:   "127.0.0.1:8053",
 		DataDir:       "/var/lib/nearside",
 		HoldShrink:    true,
@@ -115,6 +119,10 @@ func defaults() Config {
 var settings = []setting[Config]{
 	scalar("server.id", text, func(c *Config) *string { return &c.ServerID }, parseName),
 	list("server.listen", func(c *Config) *[]string { return &c.Listen }, parseListen),
+	scalar("server.udp_size", integer, func(c *Config) *int { return &c.Limits.UDPSize }, between(512, dnsserver.MaxUDPSize)),
+	scalar("server.tcp_connections", integer, func(c *Config) *int { return &c.Limits.Streams }, between(1, 1_000_000)),
+	scalar("server.tcp_connections_per_client", integer, func(c *Config) *int { return &c.Limits.StreamsPerClient }, between(1, 1_000_000)),
+	scalar("server.tcp_idle", period, func(c *Config) *time.Duration { return &c.Limits.Idle }, lasting(time.Second, time.Hour)),
 	scalar("server.version", text, func(c *Config) *string { return &c.Version }, parseAny),
 	scalar("server.rate_limit", integer, func(c *Config) *int { return &c.RateLimit }, between(0, 1_000_000)),
 	scalar("server.rate_limit_slip", integer, func(c *Config) *int { return &c.RateLimitSlip }, between(0, 100)),

@@ -13,6 +13,7 @@ var (
 	boolean = kind{tag: "!!bool", name: "true or false"}
 	integer = kind{tag: "!!int", name: "a whole number"}
 	decimal = kind{tag: "!!float", also: "!!int", name: "a number"}
+	period  = kind{tag: "!!str", also: "!!int", name: "a duration such as 10s"} // a number is told that it has no unit
 )
 
 // setting is a key of T that holds a scalar or a list of scalars.

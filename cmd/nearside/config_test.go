@@ -40,7 +40,7 @@ func writeConfig(t testing.TB, content string) string {
 }
 
 const wholeConfig = `
-server: {id: ns1, listen: ["127.0.0.1:5300", "[::1]:5300"]}
+server: {id: ns1, listen: ["127.0.0.1:5300", "[::1]:5300"], udp_size: 512, tcp_connections: 100, tcp_connections_per_client: 10, tcp_idle: 1m30s}
 admin: {listen: "127.0.0.1:8054"}
 data_dir: data
 zones: {dir: /zones, hold_shrink: false}
@@ -61,9 +61,9 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err, warnings)
 	}
 	folder := filepath.Dir(path)
-	got := fmt.Sprintln(c.ServerID, c.Listen, c.AdminListen, c.DataDir, c.ZoneDir, c.HoldShrink, c.GeoDatabase,
+	got := fmt.Sprintln(c.ServerID, c.Listen, c.Limits, c.AdminListen, c.DataDir, c.ZoneDir, c.HoldShrink, c.GeoDatabase,
 		c.GeoDepth, c.Resolvers(), c.Etcd, c.TTL, c.NegativeTTL, c.Static, c.Regions)
-	want := fmt.Sprintln("ns1", []string{"127.0.0.1:5300", "[::1]:5300"}, "127.0.0.1:8054", folder+"/data", "/zones", false,
+	want := fmt.Sprintln("ns1", []string{"127.0.0.1:5300", "[::1]:5300"}, "{512 100 10 1m30s}", "127.0.0.1:8054", folder+"/data", "/zones", false,
 		folder+"/city.mmdb", 3, "[192.0.2.0/24]", "{true http://127.0.0.1:2380 [] /dns/prod}", 60, 0, "[play.bet.example.]",
 		"[{eu-west {53.35 -6} [192.0.2.0/26 2001:db8:1::/48]} {us-east {39 -77.49} []}]")
 	if got != want {

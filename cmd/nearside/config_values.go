@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -47,6 +48,20 @@ func between(lo, hi int) func(string) (int, error) {
 			return 0, fmt.Errorf("%s is out of range; write a number from %d to %d", s, lo, hi)
 		}
 		return n, nil
+	}
+}
+
+// lasting takes a duration, with a unit.
+func lasting(lo, hi time.Duration) func(string) (time.Duration, error) {
+	return func(s string) (time.Duration, error) {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return 0, fmt.Errorf("%q is no duration; write a number and a unit, as in 10s or 1m30s", s)
+		}
+		if d < lo || d > hi {
+			return 0, fmt.Errorf("%s is out of range; write a duration from %v to %v", s, lo, hi)
+		}
+		return d, nil
 	}
 }
 

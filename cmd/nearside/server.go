@@ -67,7 +67,7 @@ func (s *server) bind() (err error) {
 	if s.lock, err = lockDataDir(s.config.DataDir); err != nil {
 		return err
 	}
-	if s.dns, err = dnsserver.Listen(s.config.Listen, s.log); err != nil {
+	if s.dns, err = dnsserver.Listen(s.config.Listen, s.config.Limits, s.log); err != nil {
 		return err
 	}
 	if s.admin, err = net.Listen("tcp", s.config.AdminListen); err != nil {
