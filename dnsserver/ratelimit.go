@@ -11,7 +11,9 @@ import (
 // RateLimiter bounds the responses that leave by UDP for one client prefix in
 // one second, so that queries with a forged source flood nobody with our
 // answers. Every slip-th response over the limit is empty and truncated instead
-// of dropped: a client that is real asks again by TCP.
+// of dropped: a client that is real asks again by TCP. Where as many as the limit
+// were sent in that way, most of those are dropped too: what a flood makes us
+// send would otherwise grow with it.
 //
 // It is a table of fixed size without locks. Counts are exact unless more than
 // about a million prefixes are active in a second; then busy ones stay and quiet
@@ -29,6 +31,10 @@ const (
 	limitBits4 = 24
 	limitBits6 = 56
 )
+
+// thin is every how many of those that slip still do, once there were as many of
+// them as the limit lets pass.
+const thin = 16
 
 // limitLines is the number of lines, a power of two: 8 MB in all.
 const limitLines = 1 << 17
@@ -73,13 +79,17 @@ func (l *RateLimiter) judge(from netip.Addr, now uint32) verdict {
 		}
 	}
 	n := l.count(from, now)
-	switch {
-	case n <= l.perSecond:
+	if n <= l.perSecond {
 		return pass
-	case l.slip > 0 && (n-l.perSecond)%l.slip == 0:
-		return slip
 	}
-	return drop
+	over := n - l.perSecond
+	if l.slip == 0 || over%l.slip != 0 {
+		return drop
+	}
+	if slipped := over / l.slip; slipped > l.perSecond && slipped%thin != 0 {
+		return drop
+	}
+	return slip
 }
 
 // count returns the responses for the prefix of from in this second, with this one.
