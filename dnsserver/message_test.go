@@ -2,7 +2,10 @@ package dnsserver
 
 import (
 	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -387,6 +390,51 @@ func BenchmarkRespond(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				bench.r.respond(bench.snapshot, buf, copy(buf, msg), from, false)
+			}
+		})
+	}
+}
+
+// BenchmarkRandomNames asks for names that are there and for names that are not:
+// a flood of random ones must cost no more than hits. The zone has 100,000 names,
+// one of them of as many labels as there can be, so that no name is too long.
+func BenchmarkRandomNames(b *testing.B) {
+	const names = 100_000
+	var zone strings.Builder
+	zone.WriteString("-- bet.example.zone --\n$TTL 3600\n@ IN SOA ns1 hostmaster 1 3600 900 1209600 60\n@ IN NS ns1\nns1 IN A 198.51.100.53\n*.wild IN A 192.0.2.1\n")
+	fmt.Fprintf(&zone, "%sdeep IN A 192.0.2.2\n", strings.Repeat("a.", 115))
+	for i := range names {
+		fmt.Fprintf(&zone, "n%d IN A 192.0.2.3\n", i)
+	}
+	bench := newBench(b, txtar.Parse([]byte(zone.String())))
+	from := netip.MustParseAddr("185.2.100.1")
+	for _, c := range []struct {
+		name  string
+		qname func(random *rand.Rand) string
+	}{
+		{"hit", func(random *rand.Rand) string { return fmt.Sprintf("n%d.bet.example.", random.IntN(names)) }},
+		{"NXDOMAIN", func(random *rand.Rand) string { return fmt.Sprintf("n%d.bet.example.", names+random.Uint32()) }},
+		{"NXDOMAIN below a hit", func(random *rand.Rand) string {
+			return fmt.Sprintf("x%d.n%d.bet.example.", random.Uint32(), random.IntN(names))
+		}},
+		{"wildcard", func(random *rand.Rand) string { return fmt.Sprintf("x%d.wild.bet.example.", random.Uint32()) }},
+		{"NXDOMAIN of 110 labels", func(random *rand.Rand) string {
+			return fmt.Sprintf("x%d.%sbet.example.", random.Uint32(), strings.Repeat("b.", 107))
+		}},
+		{"wildcard of 110 labels", func(random *rand.Rand) string {
+			return fmt.Sprintf("x%d.%swild.bet.example.", random.Uint32(), strings.Repeat("b.", 106))
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			random := rand.New(rand.NewPCG(1, 2))
+			queries := make([][]byte, 1<<14)
+			for i := range queries {
+				queries[i] = queryFor(b, c.qname(random), nil)
+			}
+			buf := make([]byte, udpRoom)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				bench.r.respond(bench.snapshot, buf, copy(buf, queries[i%len(queries)]), from, false)
 			}
 		})
 	}
