@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two cores, and output that can be read
-.PHONY: help build test lint unit fuzz integration differential bench-drain packages tools FORCE
+.PHONY: help build test lint unit fuzz integration differential bench-drain bench-abuse packages tools FORCE
 
 FUZZTIME ?= 20s
 SEED ?= 1
@@ -44,6 +44,12 @@ differential: tools bin/nearside-race ## many generated zones and queries: nears
 bench-drain: tools bin/nearside ## from a put in etcd to the first answer without the region, and start-up
 	go test -run='^$$' -bench=Drain -benchtime=200x -exec "env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration
 	go test -run='^$$' -bench=Start -benchtime=10x -exec "env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration
+
+# Beside NSD, Knot and BIND, which must be installed, as for `differential`.
+bench-abuse: tools bin/nearside ## a million malformed messages, spoofed floods, random names, crowds of TCP connections
+	go test -v -count=1 -timeout=20m -run='^(TestMalformedFlood|TestSpoofedFlood|TestCrowdedTCP)$$' -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration -malformed=1000000
+	go test -v -timeout=20m -run='^TestMemoryOfIdleConnections$$' -bench=RandomNames ./dnsserver
+	go test -timeout=20m -run='^$$' -bench=CrowdedTCP -benchtime=1x -tags=differential -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration
 
 packages: ## install the Debian packages that the tests need and that are missing
 	@scripts/packages

@@ -139,7 +139,7 @@ var conversations = []conversation{
 // TestMessages holds the server to the standards, message by message.
 func TestMessages(t *testing.T) {
 	t.Parallel()
-	s := newMessageServer(t, "")
+	s := newMessageServer(t, thisMachine, "")
 	for _, c := range conversations {
 		if got := parseMessage(t, c.message).tell(t, thisMachine, s.address); got != c.want {
 			t.Errorf("%s: %s\n got %s\nwant %s", c.why, c.message, got, c.want)

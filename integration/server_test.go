@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -145,18 +146,45 @@ func (s *server) nearside(arguments ...string) *exec.Cmd {
 
 // ready asks /readyz. It says what it got unless that is 200.
 func (s *server) ready(t testing.TB) error {
+	_, err := s.get("/readyz")
+	return err
+}
+
+// get reads a page of the admin address.
+func (s *server) get(path string) (string, error) {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, network, _ string) (net.Conn, error) {
 		return s.host.dial(network, s.admin)
 	}}
-	answer, err := (&http.Client{Transport: transport, Timeout: patience}).Get("http://" + s.admin.String() + "/readyz")
+	answer, err := (&http.Client{Transport: transport, Timeout: patience}).Get("http://" + s.admin.String() + path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer answer.Body.Close()
-	if text, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", answer.Status, text)
+	text, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", answer.Status, text)
 	}
-	return nil
+	return string(text), err
+}
+
+// metric returns the value of a metric without labels.
+func (s *server) metric(t testing.TB, name string) int {
+	t.Helper()
+	page, err := s.get("/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(page) {
+		if value, is := strings.CutPrefix(line, "nearside_"+name+" "); is {
+			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return int(n)
+		}
+	}
+	t.Fatalf("no metric %s in\n%s", name, page)
+	return 0
 }
 
 // status is what `nearside status --json` prints, as far as tests look at it.

@@ -33,11 +33,11 @@ ns.sub IN A 192.0.2.99
 
 func messageZoneText() string { return fmt.Sprintf(messageZone, strings.Repeat("x", 250)) }
 
-// newMessageServer starts a server of that zone alone, on loopback. more is what
-// the section server has besides.
-func newMessageServer(t testing.TB, more string) *server {
+// newMessageServer starts a server of that zone alone. more is what the section
+// server has besides.
+func newMessageServer(t testing.TB, h host, more string) *server {
 	t.Helper()
-	s := &server{dir: t.TempDir(), address: loopback(t), admin: loopback(t)}
+	s := &server{host: h, dir: t.TempDir(), address: loopback(t), admin: loopback(t)}
 	if err := os.Mkdir(s.path("zones"), 0o755); err != nil {
 		t.Fatal(err)
 	}
