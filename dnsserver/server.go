@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
 	"nearside/regions"
 )
 
@@ -53,6 +55,7 @@ var DefaultLimits = Limits{UDPSize: safeUDP, Streams: 4096, StreamsPerClient: 51
 // second server on the same port is refused; then one UDP socket for each core.
 func Listen(addrs []string, limits Limits, log zerolog.Logger) (*Server, error) {
 	s := &Server{first: make(chan struct{}), limits: limits, log: log}
+	s.limitFiles()
 	s.setClock(time.Now())
 	s.streams = newStreams(s)
 	for _, addr := range addrs {
@@ -62,6 +65,23 @@ func Listen(addrs []string, limits Limits, log zerolog.Logger) (*Server, error) 
 		}
 	}
 	return s, nil
+}
+
+// spareFiles are the file descriptors that TCP connections leave to everything
+// else: sockets, zone files, etcd.
+const spareFiles = 256
+
+// limitFiles lets TCP have no more connections than this process can open files:
+// without a spare one no zone could be read and no state written.
+func (s *Server) limitFiles() {
+	var files unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) != nil || files.Cur >= uint64(s.limits.Streams)+spareFiles {
+		return
+	}
+	may := max(1, int(files.Cur)-spareFiles)
+	s.log.Warn().Uint64("files", files.Cur).Int("connections", may).Int("wanted", s.limits.Streams).
+		Msgf("few open files allowed: fewer TCP connections; raise the limit (ulimit -n, LimitNOFILE=) to %d", s.limits.Streams+spareFiles)
+	s.limits.Streams = may
 }
 
 // listen binds one configured address: a wildcard without a family is two.

@@ -123,6 +123,28 @@ func TestLongAndShortMessages(t *testing.T) {
 	}
 }
 
+// A client that has said all it had to say is answered (RFC 7766, 6.2.4: it may
+// close its half).
+func TestHalfClosed(t *testing.T) {
+	_, conn, stop := connected(t)
+	defer stop(stopTime)
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := send(conn, queryFor(t, "play.bet.example.", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if code := receive(t, conn)[3] & 0x0F; code != rcodeNoError {
+		t.Errorf("code %d", code)
+	}
+	if n, err := conn.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("after the answer: %d octets, %v", n, err)
+	}
+}
+
 // send sends one message in pieces.
 func send(conn net.Conn, pieces ...[]byte) error {
 	n := 0

@@ -1,6 +1,13 @@
 package integration
 
-import "testing"
+import (
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
 
 // conversation is a message, and what nearside answers.
 type conversation struct{ why, message, want string }
@@ -134,6 +141,40 @@ var conversations = []conversation{
 	{"5 octets by TCP", "+cut=7 +tcp", "silence, then closed"},
 	{"nothing by TCP", "+cut=12 +tcp", "silence, then closed"},
 	{"5 octets by UDP", "+cut=7", "silence"},
+}
+
+// TestLimits sets the limits of server otherwise than by default.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	s := newMessageServer(t, thisMachine, ", udp_size: 4096, tcp_connections: 2, tcp_idle: 2s")
+	for message, want := range map[string]string{
+		"huge.msg.example. TXT +bufsize=4096":    "NOERROR aa edns=0,4096 answer=1",
+		"huge.msg.example. TXT +bufsize=1232":    "NOERROR aa tc edns=0,4096",
+		"huge.msg.example. TXT":                  "NOERROR aa tc",
+		"msg.example. SOA +ednsopt=11 +tcp":      "NOERROR aa edns=0,4096,option=11 answer=1",
+		"huge.msg.example. TXT +tcp +bufsize=10": "NOERROR aa edns=0,4096 answer=1",
+	} {
+		if got := parseMessage(t, message).tell(t, s.host, s.address); got != want {
+			t.Errorf("%s\n got %s\nwant %s", message, got, want)
+		}
+	}
+	q := query("msg.example.", dns.TypeSOA, "")
+	q.IsEdns0().Option = append(q.IsEdns0().Option, &dns.EDNS0_TCP_KEEPALIVE{Code: dns.EDNS0TCPKEEPALIVE})
+	conns := []*client{s.client(t, "tcp"), s.client(t, "tcp"), s.client(t, "tcp")}
+	answer, err := conns[2].exchange(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, is := answer.IsEdns0().Option[0].(*dns.EDNS0_TCP_KEEPALIVE); !is || o.Timeout != 20 {
+		t.Errorf("2 s without a query are told as %v", answer.IsEdns0())
+	}
+	if _, err := conns[0].exchange(q); err == nil {
+		t.Error("the connection idle longest is open, beside two others")
+	}
+	conns[2].conn.SetDeadline(time.Now().Add(patience))
+	if _, err := conns[2].conn.ReadMsg(); !errors.Is(err, io.EOF) {
+		t.Errorf("a connection idle for more than 2 s: %v", err)
+	}
 }
 
 // TestMessages holds the server to the standards, message by message.
