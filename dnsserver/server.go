@@ -38,7 +38,7 @@ type Server struct {
 // Limits bound what clients may have of the server.
 type Limits struct {
 	UDPSize          int           // octets of a response by UDP, 512 to MaxUDPSize
-	Streams          int           // open TCP connections; over it the one that has been idle longest makes room (RFC 7766, 6.2.3)
+	Streams          int           // open TCP connections; over it one that has been idle long makes room (RFC 7766, 6.2.3)
 	StreamsPerClient int           // those of one client (IPv6: one /64), who makes room in the same way: no single host crowds out the others
 	Idle             time.Duration // how long a TCP connection may stay without a query
 }

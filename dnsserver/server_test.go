@@ -23,7 +23,13 @@ import (
 // serveBench runs a server on these addresses and returns the bound ones.
 func serveBench(t *testing.T, addrs ...string) (*Server, *bench) {
 	t.Helper()
-	s, err := Listen(addrs, DefaultLimits, zerolog.Nop())
+	return serveWithin(t, DefaultLimits, addrs...)
+}
+
+// serveWithin is serveBench with other limits.
+func serveWithin(t *testing.T, limits Limits, addrs ...string) (*Server, *bench) {
+	t.Helper()
+	s, err := Listen(addrs, limits, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +218,9 @@ func TestFarGlue(t *testing.T) {
 // One client that opens more connections than it may loses its idlest ones;
 // others keep theirs.
 func TestConnectionsOfOneClient(t *testing.T) {
-	s, _ := serveBench(t, "127.0.0.1:0")
+	limits := DefaultLimits
+	limits.StreamsPerClient = looked / 2 // of more it would be one of the idlest
+	s, _ := serveWithin(t, limits, "127.0.0.1:0")
 	open := func(from string) *dns.Conn {
 		t.Helper()
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -235,7 +243,7 @@ func TestConnectionsOfOneClient(t *testing.T) {
 	}
 	first := open("127.0.0.3")
 	var last *dns.Conn
-	for range DefaultLimits.StreamsPerClient {
+	for range limits.StreamsPerClient {
 		last = open("127.0.0.3")
 	}
 	if err := asks(last); err != nil {
@@ -247,7 +255,7 @@ func TestConnectionsOfOneClient(t *testing.T) {
 	if err := asks(other); err != nil {
 		t.Errorf("another client: %v", err)
 	}
-	if open, _ := s.streams.numbers(); open > DefaultLimits.StreamsPerClient+1 {
+	if open, _ := s.streams.numbers(); open > limits.StreamsPerClient+1 {
 		t.Errorf("%d connections are open", open)
 	}
 }

@@ -35,10 +35,13 @@ type streams struct {
 
 	stopped  atomic.Bool
 	mu       sync.Mutex
-	open     map[*stream]struct{}
-	clients  map[netip.Addr]int // open ones by stream.client
+	open     set
+	clients  map[netip.Addr]set // open ones by stream.client
 	accepted atomic.Uint64
 }
+
+// set is a set of connections.
+type set map[*stream]struct{}
 
 // desk is a responder with room for the longest message.
 type desk struct {
@@ -59,8 +62,8 @@ func newStreams(s *Server) *streams {
 		server:  s,
 		desks:   make(chan *desk, runtime.GOMAXPROCS(0)),
 		outs:    sync.Pool{New: func() any { return new([]byte) }},
-		open:    make(map[*stream]struct{}),
-		clients: make(map[netip.Addr]int),
+		open:    make(set),
+		clients: make(map[netip.Addr]set),
 	}
 	for range cap(t.desks) {
 		c := new(counts)
@@ -79,7 +82,7 @@ func (t *streams) accept(l net.Listener, running *sync.WaitGroup) {
 			return
 		case err != nil: // out of file descriptors, most likely
 			t.mu.Lock()
-			t.closeIdlest(anyStream)
+			t.closeIdlest(t.open)
 			t.mu.Unlock()
 			time.Sleep(pause)
 			continue
@@ -104,13 +107,16 @@ func (t *streams) add(st *stream) bool {
 		_ = st.conn.Close()
 		return false
 	}
-	if t.clients[st.client] >= t.server.limits.StreamsPerClient {
-		t.closeIdlest(func(other *stream) bool { return other.client == st.client })
+	if own := t.clients[st.client]; len(own) >= t.server.limits.StreamsPerClient {
+		t.closeIdlest(own)
 	} else if len(t.open) >= t.server.limits.Streams {
-		t.closeIdlest(anyStream)
+		t.closeIdlest(t.open)
 	}
 	t.open[st] = struct{}{}
-	t.clients[st.client]++
+	if t.clients[st.client] == nil {
+		t.clients[st.client] = make(set)
+	}
+	t.clients[st.client][st] = struct{}{}
 	t.accepted.Add(1)
 	return true
 }
@@ -130,16 +136,23 @@ func (t *streams) count() int {
 	return len(t.open)
 }
 
-func anyStream(*stream) bool { return true }
+// looked is how many connections are looked at for the idlest: the work for a new
+// one must not grow with those that are there. Go begins to range over a map at
+// random, so of many it is one of the idlest.
+const looked = 256
 
-// closeIdlest closes the connection, of those wanted, that has been idle
-// longest. It is taken off the list at once, so that a burst of new ones closes
-// as many old ones. t.mu is held.
-func (t *streams) closeIdlest(wanted func(*stream) bool) {
+// closeIdlest closes the connection of those given that has been idle longest.
+// It is taken off the list at once, so that a burst of new ones closes as many
+// old ones. t.mu is held.
+func (t *streams) closeIdlest(among set) {
 	var idlest *stream
-	for st := range t.open {
-		if wanted(st) && (idlest == nil || st.active.Load() < idlest.active.Load()) {
+	n := 0
+	for st := range among {
+		if idlest == nil || st.active.Load() < idlest.active.Load() {
 			idlest = st
+		}
+		if n++; n == looked {
+			break
 		}
 	}
 	if idlest != nil {
@@ -154,7 +167,8 @@ func (t *streams) remove(st *stream) {
 		return
 	}
 	delete(t.open, st)
-	if t.clients[st.client]--; t.clients[st.client] == 0 {
+	own := t.clients[st.client]
+	if delete(own, st); len(own) == 0 {
 		delete(t.clients, st.client)
 	}
 }

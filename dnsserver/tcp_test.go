@@ -1,7 +1,6 @@
 package dnsserver
 
 import (
-	"context"
 	"encoding/binary"
 	"io"
 	"net"
@@ -12,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,20 +24,7 @@ func TestMemoryOfIdleConnections(t *testing.T) {
 	}
 	limits := DefaultLimits
 	limits.StreamsPerClient, limits.Idle = connections, time.Minute
-	s, err := Listen([]string{"127.0.0.1:0"}, limits, zerolog.Nop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Swap(steeredBench(t).snapshot)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+	s, _ := serveWithin(t, limits, "127.0.0.1:0")
 	query := queryFor(t, "play.bet.example.", nil)
 	query = append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)
 	clients := make([]int, 0, connections)
