@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -55,7 +56,7 @@ func newMessageServer(t testing.TB, h host, more string) *server {
 // A message is written in words, nearly those of dig:
 //
 //	NAME TYPE              the question
-//	+qr +aa +tc +rd +z +ad +cd, +opcode=N, +class=C
+//	+qr +aa +tc +rd +ra +z +ad +cd, +opcode=N +rcode=N +class=N
 //	+edns[=VERSION] +bufsize=N +do +ednsflags=N +ednsopt=CODE[:HEX]
 //	+qd=N +an=N +ns=N +ar=N   counts that are not true
 //	+answer=WHAT +authority=WHAT +additional=WHAT   a record: see pieces, or HEX
@@ -85,106 +86,136 @@ const (
 	sentinelID = 0x2222 // of the query after it
 )
 
+// assembly is a message while its words are read.
+type assembly struct {
+	header   [12]byte
+	class    uint16
+	sections [4][]byte
+	counts   [4]int
+	told     map[string]int // counts that are not true, by their word
+	opt      *dns.OPT
+	cut      int
+	trailing []byte
+	stream   bool
+}
+
 // parseMessage makes a message of words.
 func parseMessage(t testing.TB, text string) message {
 	t.Helper()
-	var m message
-	var header [12]byte
-	binary.BigEndian.PutUint16(header[:], messageID)
-	var sections [4][]byte
-	var counts [4]int
-	class, opcode, cut := uint16(dns.ClassINET), 0, 0
-	var trailing []byte
-	var opt *dns.OPT
-	edns := func() *dns.OPT {
-		if opt == nil {
-			opt = &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
-			opt.SetUDPSize(1232)
-		}
-		return opt
-	}
-	forced := map[int]int{}
+	a := assembly{class: dns.ClassINET, told: map[string]int{}}
+	binary.BigEndian.PutUint16(a.header[:], messageID)
 	words := strings.Fields(text)
-	var name, qtype string
-	for len(words) > 0 && words[0][0] != '+' {
-		name, qtype = qtype, words[0]
-		words = words[1:]
+	asked := min(len(words), 2)
+	if asked > 0 && words[0][0] == '+' {
+		asked = 0
 	}
-	add := func(section int, what string) {
-		piece, known := pieces[what]
-		if !known {
-			piece = string(unhex(t, what))
-		}
-		sections[section] = append(sections[section], piece...)
-		counts[section]++
-	}
-	for _, w := range words {
+	for _, w := range words[asked:] {
 		word, value, _ := strings.Cut(w[1:], "=")
-		switch word {
-		case "qr", "aa", "tc", "rd":
-			header[2] |= map[string]byte{"qr": 0x80, "aa": 4, "tc": 2, "rd": 1}[word]
-		case "ra", "z", "ad", "cd":
-			header[3] |= map[string]byte{"ra": 0x80, "z": 0x40, "ad": 0x20, "cd": 0x10}[word]
-		case "rcode":
-			header[3] |= byte(number(t, value))
-		case "opcode":
-			opcode = number(t, value)
-		case "class":
-			class = uint16(number(t, value))
-		case "edns":
-			edns()
-			if value != "" {
-				opt.SetVersion(uint8(number(t, value)))
-			}
-		case "bufsize":
-			edns().SetUDPSize(uint16(number(t, value)))
-		case "do":
-			edns().SetDo()
-		case "ednsflags":
-			edns().Hdr.Ttl |= uint32(number(t, value))
-		case "ednsopt":
-			code, data, _ := strings.Cut(value, ":")
-			edns().Option = append(opt.Option, &dns.EDNS0_LOCAL{Code: uint16(number(t, code)), Data: unhex(t, data)})
-		case "qd", "an", "ns", "ar":
-			forced[map[string]int{"qd": 0, "an": 1, "ns": 2, "ar": 3}[word]] = number(t, value)
-		case "question":
-			sections[0], counts[0] = unhex(t, value), 1
-		case "answer", "authority", "additional":
-			add(map[string]int{"answer": 1, "authority": 2, "additional": 3}[word], value)
-		case "cut":
-			cut = number(t, value)
-		case "trailing":
-			trailing = unhex(t, value)
-		case "tcp":
-			m.stream = true
-		default:
+		if !a.flag(word) && !a.edns(t, word, value) && !a.piece(t, word, value) {
 			t.Fatalf("%s: no such word: %s", text, w)
 		}
 	}
-	if qtype != "" {
-		sections[0] = append(sections[0], questionOf(t, name, qtype, class)...)
-		counts[0]++
+	if asked > 0 {
+		a.add(0, questionOf(t, words[0], words[1], a.class))
 	}
-	if opt != nil {
-		wire := make([]byte, dns.MaxMsgSize)
-		n, err := dns.PackRR(opt, wire, 0, nil, false)
+	return message{a.wire(t), a.stream}
+}
+
+// flag takes a bit of the header, and the way the message goes.
+func (a *assembly) flag(word string) bool {
+	bits := map[string]uint16{"qr": 0x8000, "aa": 0x400, "tc": 0x200, "rd": 0x100, "ra": 0x80, "z": 0x40, "ad": 0x20, "cd": 0x10}
+	if word == "tcp" {
+		a.stream = true
+		return true
+	}
+	bit, known := bits[word]
+	binary.BigEndian.PutUint16(a.header[2:], binary.BigEndian.Uint16(a.header[2:])|bit)
+	return known
+}
+
+// edns takes what stands in the OPT record, which is there if any of it is.
+func (a *assembly) edns(t testing.TB, word, value string) bool {
+	opt := a.opt
+	if opt == nil {
+		opt = &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+		opt.SetUDPSize(1232)
+	}
+	switch word {
+	case "edns":
+		if value != "" {
+			opt.SetVersion(uint8(number(t, value)))
+		}
+	case "bufsize":
+		opt.SetUDPSize(uint16(number(t, value)))
+	case "do":
+		opt.SetDo()
+	case "ednsflags":
+		opt.Hdr.Ttl |= uint32(number(t, value))
+	case "ednsopt":
+		code, data, _ := strings.Cut(value, ":")
+		opt.Option = append(opt.Option, &dns.EDNS0_LOCAL{Code: uint16(number(t, code)), Data: unhex(t, data)})
+	default:
+		return false
+	}
+	a.opt = opt
+	return true
+}
+
+// piece takes everything else.
+func (a *assembly) piece(t testing.TB, word, value string) bool {
+	switch word {
+	case "opcode":
+		a.header[2] |= byte(number(t, value)) << 3
+	case "rcode":
+		a.header[3] |= byte(number(t, value))
+	case "class":
+		a.class = uint16(number(t, value))
+	case "qd", "an", "ns", "ar":
+		a.told[word] = number(t, value)
+	case "question":
+		a.add(0, unhex(t, value))
+	case "answer", "authority", "additional":
+		record, known := pieces[value]
+		if !known {
+			record = string(unhex(t, value))
+		}
+		a.add(map[string]int{"answer": 1, "authority": 2, "additional": 3}[word], []byte(record))
+	case "cut":
+		a.cut = number(t, value)
+	case "trailing":
+		a.trailing = unhex(t, value)
+	default:
+		return false
+	}
+	return true
+}
+
+func (a *assembly) add(section int, piece []byte) {
+	a.sections[section] = append(a.sections[section], piece...)
+	a.counts[section]++
+}
+
+// wire puts the parts together. OPT is the first additional record: a TSIG stays
+// the last.
+func (a *assembly) wire(t testing.TB) []byte {
+	if a.opt != nil {
+		record := make([]byte, dns.MaxMsgSize)
+		n, err := dns.PackRR(a.opt, record, 0, nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sections[3] = append(wire[:n:n], sections[3]...) // a TSIG stays the last
-		counts[3]++
+		a.sections[3] = append(record[:n:n], a.sections[3]...)
+		a.counts[3]++
 	}
-	header[2] |= byte(opcode) << 3
-	m.wire = header[:]
-	for i, section := range sections {
-		if n, is := forced[i]; is {
-			counts[i] = n
+	m := a.header[:]
+	for i, word := range []string{"qd", "an", "ns", "ar"} {
+		if n, is := a.told[word]; is {
+			a.counts[i] = n
 		}
-		binary.BigEndian.PutUint16(m.wire[4+2*i:], uint16(counts[i]))
-		m.wire = append(m.wire, section...)
+		binary.BigEndian.PutUint16(m[4+2*i:], uint16(a.counts[i]))
 	}
-	m.wire = append(m.wire[:len(m.wire)-cut], trailing...)
-	return m
+	m = append(m, slices.Concat(a.sections[:]...)...)
+	return append(m[:len(m)-a.cut], a.trailing...)
 }
 
 // questionOf is a question on the wire.
