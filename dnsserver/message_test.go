@@ -338,22 +338,6 @@ func takes(msg []byte) int {
 	return max(plainUDP, min(safeUDP, int(q.IsEdns0().UDPSize())))
 }
 
-func TestNoAllocations(t *testing.T) {
-	b := steeredBench(t)
-	from := netip.MustParseAddr("185.2.100.1")
-	buf := make([]byte, udpRoom)
-	for _, name := range []string{"ns1", "play", "www", "nope", "x.sub", "x.w", "x.d"} {
-		for _, opt := range [][]byte{nil, plain, signed, option(optionCookie, 1, 2, 3, 4, 5, 6, 7, 8), option(8, 0, 1, 24, 0, 185, 2, 100), option(8, 0, 2, 32, 0, 0x2a, 0, 0x23, 0xc5)} {
-			msg := queryFor(t, name+".bet.example.", opt)
-			if n := testing.AllocsPerRun(100, func() {
-				b.r.respond(b.snapshot, buf, copy(buf, msg), from, false)
-			}); n != 0 {
-				t.Errorf("%s: %v allocations", name, n)
-			}
-		}
-	}
-}
-
 func queryFor(t testing.TB, name string, opt []byte) []byte {
 	q := new(dns.Msg)
 	q.SetQuestion(name, dns.TypeA)
@@ -365,34 +349,6 @@ func queryFor(t testing.TB, name string, opt []byte) []byte {
 		msg[11] = 1
 	}
 	return append(msg, opt...)
-}
-
-// BenchmarkRespond is the whole query in process, socket apart.
-func BenchmarkRespond(b *testing.B) {
-	bench := steeredBench(b)
-	from := netip.MustParseAddr("185.2.100.1")
-	for _, c := range []struct {
-		name, qname string
-		opt         []byte
-	}{
-		{"static", "ns1", nil},
-		{"nxdomain", "nope", nil},
-		{"referral", "x.sub", nil},
-		{"wildcard", "x.w", nil},
-		{"geo-by-source", "play", nil},
-		{"geo-by-ECS-IPv4", "play", option(8, 0, 1, 24, 0, 185, 2, 100)},
-		{"geo-by-ECS-IPv6", "play", option(8, 0, 2, 32, 0, 0x2a, 0, 0x23, 0xc5)},
-		{"geo-by-CNAME", "www", nil},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			msg := queryFor(b, c.qname+".bet.example.", c.opt)
-			buf := make([]byte, udpRoom)
-			b.ReportAllocs()
-			for b.Loop() {
-				bench.r.respond(bench.snapshot, buf, copy(buf, msg), from, false)
-			}
-		})
-	}
 }
 
 // BenchmarkRandomNames asks for names that are there and for names that are not:

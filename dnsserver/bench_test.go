@@ -1,0 +1,429 @@
+package dnsserver
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+	"golang.org/x/tools/txtar"
+
+	"nearside/geo"
+	"nearside/regions"
+	"nearside/zones"
+)
+
+// crowd is a bench with a zone of many random names, and the traffic for them:
+// what a cache would make of one hot name is not what a server meets.
+type crowd struct {
+	*bench
+	random  *rand.Rand
+	statics []string // with an A and an AAAA record each
+	steered []string // with both in six regions
+	cookie  []byte   // one that is valid for crowdClient
+}
+
+const (
+	crowdSteered = 1000 // names; as many aliases, wildcards and cuts lead to and stand beside them
+	crowdQueries = 1 << 20
+)
+
+// crowdClient is where queries come from that are not placed by their source.
+var crowdClient = netip.MustParseAddr("185.2.100.1")
+
+// newCrowd makes the zone with n static names.
+func newCrowd(t testing.TB, n int) *crowd {
+	t.Helper()
+	c := &crowd{random: rand.New(rand.NewPCG(1, 2))}
+	for len(c.steered) < crowdSteered {
+		c.steered = append(c.steered, fmt.Sprintf("%s-%d", c.label(), len(c.steered)))
+	}
+	for len(c.statics) < n {
+		name := fmt.Sprintf("%s%d", c.label(), len(c.statics))
+		if c.random.IntN(4) == 0 {
+			name = fmt.Sprintf("%s.%s%d", c.label(), c.label(), c.random.IntN(1+n/8))
+		}
+		c.statics = append(c.statics, name)
+	}
+	c.bench = newBench(t, &txtar.Archive{Files: []txtar.File{
+		{Name: "regions", Data: []byte(crowdRegions)},
+		{Name: "bet.example.zone", Data: []byte(c.zone())},
+	}})
+	c.cookie = c.newCookie(t)
+	return c
+}
+
+const crowdRegions = `us-east 39.04 -77.49 198.51.100.0/26 2001:db8:1::/48
+us-west 45.52 -122.68 198.51.100.64/26 2001:db8:2::/48
+eu-west 53.35 -6.26 192.0.2.0/26 2001:db8:3::/48
+eu-central 50.11 8.68 192.0.2.64/26 2001:db8:4::/48
+ap-southeast 1.35 103.82 203.0.113.0/26 2001:db8:5::/48
+sa-east -23.55 -46.63 203.0.113.64/26 2001:db8:6::/48
+`
+
+// label returns a random label of 5 to 12 letters.
+func (c *crowd) label() string {
+	b := make([]byte, 5+c.random.IntN(8))
+	for i := range b {
+		b[i] = 'a' + byte(c.random.IntN(26))
+	}
+	return string(b)
+}
+
+func (c *crowd) zone() string {
+	var b strings.Builder
+	b.WriteString("$TTL 3600\n@ IN SOA ns1 hostmaster 1 3600 900 1209600 60\n@ NS ns1\n@ NS ns2\nns1 A 10.0.0.1\nns2 A 10.0.0.2\n")
+	for i, name := range c.statics {
+		fmt.Fprintf(&b, "%s A 10.%d.%d.%d\n%s AAAA 2001:db8:f::%x\n", name, i>>16, i>>8&255, i&255, name, i)
+	}
+	for i, name := range c.steered {
+		for region, p := range []string{"198.51.100.1", "198.51.100.65", "192.0.2.1", "192.0.2.65", "203.0.113.1", "203.0.113.65"} {
+			fmt.Fprintf(&b, "%s A %s\n%s AAAA 2001:db8:%d::%x\n", name, p, name, region+1, i+1)
+		}
+		fmt.Fprintf(&b, "alias%d CNAME %s\n*.wild%d A 10.1.1.1\ncut%d NS ns.cut%d\nns.cut%d A 10.2.2.2\ndown%d DNAME wild%d\n",
+			i, name, i, i, i, i, i, i)
+	}
+	for i := range 30 {
+		fmt.Fprintf(&b, "large TXT \"%d %s\"\n", i, strings.Repeat("x", 100))
+	}
+	return b.String()
+}
+
+// newCookie gets a server cookie and returns the OPT record with it.
+func (c *crowd) newCookie(t testing.TB) []byte {
+	t.Helper()
+	buf := make([]byte, stride)
+	query := queryFor(t, "ns1.bet.example.", option(optionCookie, 1, 2, 3, 4, 5, 6, 7, 8))
+	n := c.r.respond(c.snapshot, buf, copy(buf, query), crowdClient, false)
+	return option(optionCookie, buf[n-clientCookie-serverCookie:n]...) // it ends the message
+}
+
+// kind is one kind of query.
+type kind struct {
+	name string
+	ask  func(c *crowd) question
+	// What the response must be, so that nobody measures REFUSED.
+	rcode                          int
+	tc                             bool
+	answers, authority, additional int // records; OPT counts
+}
+
+// question is a query before it is packed.
+type question struct {
+	name  string // below bet.example
+	qtype uint16
+	opt   []byte
+	from  netip.Addr // crowdClient if invalid
+}
+
+var kinds = []kind{
+	{name: "static", answers: 1, ask: func(c *crowd) question { return question{name: pick(c, c.statics), qtype: c.addressType()} }},
+	{name: "static-edns", answers: 1, additional: 1, ask: func(c *crowd) question {
+		return question{name: pick(c, c.statics), qtype: c.addressType(), opt: plain}
+	}},
+	{name: "nxdomain", rcode: rcodeNXDomain, authority: 1, ask: func(c *crowd) question {
+		return question{name: c.label() + "." + c.label() + "-x", qtype: c.addressType()}
+	}},
+	{name: "nodata", authority: 1, ask: func(c *crowd) question { return question{name: pick(c, c.statics), qtype: dns.TypeMX} }},
+	{name: "referral", authority: 1, additional: 1, ask: func(c *crowd) question {
+		return question{name: fmt.Sprintf("%s.cut%d", c.label(), c.random.IntN(crowdSteered)), qtype: dns.TypeA}
+	}},
+	{name: "wildcard", answers: 1, ask: func(c *crowd) question {
+		return question{name: fmt.Sprintf("%s.wild%d", c.label(), c.random.IntN(crowdSteered)), qtype: dns.TypeA}
+	}},
+	{name: "dname", answers: 3, ask: func(c *crowd) question {
+		return question{name: fmt.Sprintf("%s.down%d", c.label(), c.random.IntN(crowdSteered)), qtype: dns.TypeA}
+	}},
+	{name: "geo-by-source", answers: 1, ask: func(c *crowd) question {
+		return question{name: pick(c, c.steered), qtype: c.addressType(), from: c.client4()}
+	}},
+	{name: "geo-by-ECS-IPv4", answers: 1, additional: 1, ask: func(c *crowd) question {
+		a := c.client4().As4()
+		return question{name: pick(c, c.steered), qtype: c.addressType(), opt: option(optionECS, 0, 1, 24, 0, a[0], a[1], a[2])}
+	}},
+	{name: "geo-by-ECS-IPv6", answers: 1, additional: 1, ask: func(c *crowd) question {
+		a := c.client6()
+		return question{name: pick(c, c.steered), qtype: c.addressType(), opt: option(optionECS, append([]byte{0, 2, 56, 0}, a[:7]...)...)}
+	}},
+	{name: "geo-by-CNAME", answers: 2, ask: func(c *crowd) question {
+		return question{name: fmt.Sprintf("alias%d", c.random.IntN(crowdSteered)), qtype: c.addressType(), from: c.client4()}
+	}},
+	{name: "cookie", answers: 1, additional: 1, ask: func(c *crowd) question {
+		return question{name: pick(c, c.statics), qtype: c.addressType(), opt: c.cookie}
+	}},
+	{name: "truncated", tc: true, additional: 1, ask: func(c *crowd) question {
+		return question{name: "large", qtype: dns.TypeTXT, opt: plain}
+	}},
+}
+
+func pick(c *crowd, names []string) string { return names[c.random.IntN(len(names))] }
+
+func (c *crowd) addressType() uint16 {
+	if c.random.IntN(2) == 0 {
+		return dns.TypeAAAA
+	}
+	return dns.TypeA
+}
+
+// client4 returns an address out of all that are not special.
+func (c *crowd) client4() netip.Addr {
+	for {
+		a := netip.AddrFrom4([4]byte{1 + byte(c.random.IntN(223)), byte(c.random.Uint32()), byte(c.random.Uint32()), byte(c.random.Uint32())})
+		if !a.IsPrivate() && !a.IsLoopback() {
+			return a
+		}
+	}
+}
+
+// client6 returns an address out of those that the registries have given away
+// in bulk.
+func (c *crowd) client6() (a [16]byte) {
+	for i := range a {
+		a[i] = byte(c.random.Uint32())
+	}
+	blocks := [][2]byte{{0x24, 0x08}, {0x26, 0x06}, {0x28, 0x03}, {0x2a, 0x0f}} // first octet, last of the second
+	block := blocks[c.random.IntN(len(blocks))]
+	a[0], a[1] = block[0], a[1]%(block[1]+1)
+	return a
+}
+
+// queries are prepared queries one after the other in memory, as a network card
+// would leave them there.
+type queries struct {
+	wire []byte
+	ends []uint32
+	from []netip.Addr
+}
+
+// queries returns n queries of the kinds, in random order.
+func (c *crowd) queries(n int, kinds ...kind) *queries {
+	q := &queries{ends: make([]uint32, 1, n+1), from: make([]netip.Addr, 0, n)}
+	for range n {
+		ask := kinds[c.random.IntN(len(kinds))].ask(c)
+		if !ask.from.IsValid() {
+			ask.from = crowdClient
+		}
+		q.wire = ask.append(q.wire)
+		q.ends = append(q.ends, uint32(len(q.wire)))
+		q.from = append(q.from, ask.from)
+	}
+	return q
+}
+
+func (a question) append(b []byte) []byte {
+	additional := byte(0)
+	if a.opt != nil {
+		additional = 1
+	}
+	b = append(b, 0xBE, 0xEF, 0, 0, 0, 1, 0, 0, 0, 0, 0, additional)
+	for label := range strings.SplitSeq(a.name, ".") {
+		b = append(append(b, byte(len(label))), label...)
+	}
+	b = append(b, "\x03bet\x07example\x00"...)
+	b = binary.BigEndian.AppendUint16(b, a.qtype)
+	b = append(b, 0, classIN)
+	return append(b, a.opt...)
+}
+
+func (q *queries) len() int { return len(q.from) }
+
+func (q *queries) at(i int) ([]byte, netip.Addr) { return q.wire[q.ends[i]:q.ends[i+1]], q.from[i] }
+
+// answer sends a query to the responder, in one of the buffers of a batch.
+func (c *crowd) answer(buffers []byte, i int, msg []byte, from netip.Addr) []byte {
+	buf := buffers[i%batch*stride:][:stride:stride]
+	return buf[:c.r.respond(c.snapshot, buf, copy(buf, msg), from, false)]
+}
+
+// check makes sure that a kind is answered as it should be.
+func (c *crowd) check(t testing.TB, k kind) {
+	t.Helper()
+	q := c.queries(100, k)
+	buffers := make([]byte, batch*stride)
+	for i := range q.len() {
+		msg, from := q.at(i)
+		m := new(dns.Msg)
+		if err := m.Unpack(c.answer(buffers, i, msg, from)); err != nil {
+			t.Fatal(err)
+		}
+		if m.Rcode != k.rcode || m.Truncated != k.tc || len(m.Answer) != k.answers || len(m.Ns) != k.authority || len(m.Extra) != k.additional {
+			t.Fatalf("%s is answered\n%v", k.name, m)
+		}
+	}
+}
+
+// TestNoAllocations: a million queries of every kind leave nothing to
+// collect, whatever regions are drained.
+func TestNoAllocations(t *testing.T) {
+	c := newCrowd(t, 1000)
+	for _, k := range kinds {
+		c.check(t, k)
+	}
+	q := c.queries(1<<15, kinds...)
+	drained := c.table.NewInputs()
+	for id := range c.table.All().All() {
+		drained.Drains[id].On = true
+	}
+	some, none := c.table.NewInputs(), c.table.Evaluate(nil, drained)
+	some.Drains[0].On = true
+	buffers := make([]byte, batch*stride)
+	for _, state := range []*regions.State{c.table.Evaluate(nil, c.table.NewInputs()), c.table.Evaluate(nil, some), none} {
+		c.snapshot = c.snapshot.WithState(state)
+		const each = 350_000
+		before := c.r.counts.received.Load()
+		n := mallocs(func() {
+			for i := range each {
+				msg, from := q.at(i % q.len())
+				c.answer(buffers, i, msg, from)
+			}
+		})
+		if got := c.r.counts.received.Load() - before; n != 0 || got != each {
+			t.Errorf("%d allocations in %d queries, of %d", n, got, each)
+		}
+	}
+}
+
+// mallocs returns how many objects f allocates: exactly, not a mean that rounds
+// the one in a million away.
+func mallocs(f func()) uint64 {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // nobody else runs meanwhile
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.Mallocs - before.Mallocs
+}
+
+// BenchmarkRespond is the whole query in process, sockets apart: a million random
+// queries in turn. Beside it stands what no server can do without, for the ratio:
+// the query is copied in, one random cache line of as much memory as the zone
+// has is read, and copied out.
+func BenchmarkRespond(b *testing.B) {
+	for _, size := range []int{10_000, 500_000} {
+		b.Run(fmt.Sprintf("names=%d", size), func(b *testing.B) {
+			c := newCrowd(b, size)
+			b.Run("least", func(b *testing.B) { c.benchmarkLeast(b, size*128) })
+			for _, k := range kinds {
+				b.Run(k.name, func(b *testing.B) {
+					c.check(b, k)
+					q := c.queries(crowdQueries, k)
+					buffers := make([]byte, batch*stride)
+					b.ReportAllocs()
+					for i := 0; b.Loop(); i++ {
+						msg, from := q.at(i % crowdQueries)
+						c.answer(buffers, i, msg, from)
+					}
+				})
+			}
+		})
+	}
+}
+
+func (c *crowd) benchmarkLeast(b *testing.B, memory int) {
+	q := c.queries(crowdQueries, kinds[0])
+	lines := make([]byte, memory)
+	where := make([]uint32, crowdQueries)
+	for i := range where {
+		where[i] = uint32(c.random.IntN(memory/64)) * 64
+	}
+	buffers := make([]byte, batch*stride)
+	for i := 0; b.Loop(); i++ {
+		msg, _ := q.at(i % crowdQueries)
+		buf := buffers[i%batch*stride:][:stride:stride]
+		n := copy(buf, msg)
+		copy(buf[n:], lines[where[i%crowdQueries]:][:28])
+	}
+}
+
+// BenchmarkStage is the stages of a query, one by one and warm: a processor that
+// has several in flight needs less than their sum.
+func BenchmarkStage(b *testing.B) {
+	c := newCrowd(b, 10_000)
+	buffers := make([]byte, batch*stride)
+	each := func(name string, k kind, stage func(r *responder, buf []byte, n int)) {
+		b.Run(name, func(b *testing.B) {
+			q := c.queries(crowdQueries, k)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				msg, from := q.at(i % crowdQueries)
+				buf := buffers[i%batch*stride:][:stride:stride]
+				c.r.from = from
+				stage(&c.r, buf, copy(buf, msg))
+			}
+		})
+	}
+	static, edns, subnet := kindNamed("static"), kindNamed("static-edns"), kindNamed("geo-by-ECS-IPv4")
+	begin := func(r *responder, buf []byte) { r.reset(c.snapshot, buf, r.from, false) }
+	parse := func(r *responder, buf []byte, n int) {
+		begin(r, buf)
+		if !r.parse(buf[:n]) {
+			b.Fatal("malformed")
+		}
+	}
+	each("copy", static, func(*responder, []byte, int) {})
+	each("reset", static, func(r *responder, buf []byte, _ int) { begin(r, buf) })
+	each("parse", static, parse)
+	each("parse-edns", edns, parse)
+	each("parse-ECS", subnet, parse)
+	each("parse+zone", static, func(r *responder, buf []byte, n int) {
+		parse(r, buf, n)
+		r.findZone()
+	})
+	lookup := func(r *responder, buf []byte, n int) zones.Result {
+		parse(r, buf, n)
+		r.findZone()
+		return r.zone.Lookup(r.name(), r.qtype)
+	}
+	each("parse+zone+lookup", static, func(r *responder, buf []byte, n int) { lookup(r, buf, n) })
+	each("parse+zone+lookup+copy", static, func(r *responder, buf []byte, n int) {
+		set := lookup(r, buf, n).Set
+		r.msg = buf[:r.end]
+		r.appendRecords(set.Wire, set.Count, headerSize, &r.answers)
+	})
+	each("finish", static, func(r *responder, buf []byte, n int) {
+		begin(r, buf)
+		r.end, r.edns = n, false
+		r.finish(buf, false)
+	})
+	c.benchmarkPlaces(b)
+}
+
+// benchmarkPlaces is the two stages of steering.
+func (c *crowd) benchmarkPlaces(b *testing.B) {
+	var sources, subnets4, subnets6 [1 << 16]netip.Addr
+	for i := range sources {
+		sources[i] = c.client4()
+		a := c.client4().As4()
+		subnets4[i] = netip.AddrFrom4([4]byte{a[0], a[1], a[2]})
+		subnets6[i] = netip.AddrFrom16(c.client6())
+	}
+	for _, by := range []struct {
+		name            string
+		subnet, sources *[1 << 16]netip.Addr
+	}{
+		{"place-by-source", new([1 << 16]netip.Addr), &sources},
+		{"place-by-ECS-IPv4", &subnets4, &sources},
+		{"place-by-ECS-IPv6", &subnets6, &sources},
+	} {
+		b.Run(by.name, func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				c.snapshot.places.Prefer(by.subnet[i%len(by.subnet)], by.sources[i%len(by.sources)])
+			}
+		})
+	}
+	b.Run("choose", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			list := c.snapshot.places.list(geo.Class(i % c.snapshot.places.Classes()))
+			c.snapshot.state.Choose(list, regions.Set(i)&c.table.All()|1)
+		}
+	})
+}
+
+func kindNamed(name string) kind {
+	return kinds[slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })]
+}
