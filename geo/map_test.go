@@ -1,7 +1,6 @@
 package geo
 
 import (
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -284,72 +283,6 @@ func TestUnpackRefuses(t *testing.T) {
 		p := &packed{v4: b, records: []Record{{}, {}}}
 		if _, err := Compile(&Database{source: p}, byCountry); err == nil {
 			t.Errorf("%s: accepted", name)
-		}
-	}
-}
-
-var sink Class
-
-// lookups returns random addresses out of the ranges of the map, as clients are.
-func lookups(m *Map) (v4 []uint32, v6 []uint64) {
-	random := rand.New(rand.NewPCG(1, 1))
-	for range 1 << 16 {
-		v4 = append(v4, m.v4.starts[random.IntN(len(m.v4.starts))]+uint32(random.IntN(256)))
-		v6 = append(v6, m.v6.starts[random.IntN(len(m.v6.starts))]+uint64(random.IntN(1<<16)))
-	}
-	return v4, v6
-}
-
-func BenchmarkLookup4(b *testing.B) {
-	m := builtinMap(b)
-	addrs, _ := lookups(m)
-	b.Run("map", func(b *testing.B) {
-		b.ReportAllocs()
-		for i := 0; b.Loop(); i++ {
-			sink, _ = m.Lookup4(addrs[i%len(addrs)])
-		}
-	})
-	b.Run("binary search", func(b *testing.B) {
-		for i := 0; b.Loop(); i++ {
-			j, _ := slices.BinarySearch(m.v4.starts, addrs[i%len(addrs)])
-			sink = m.v4.classes.at(uint32(max(j-1, 0)))
-		}
-	})
-}
-
-func BenchmarkLookup6(b *testing.B) {
-	m := builtinMap(b)
-	_, addrs := lookups(m)
-	b.Run("map", func(b *testing.B) {
-		b.ReportAllocs()
-		for i := 0; b.Loop(); i++ {
-			sink, _ = m.Lookup6(addrs[i%len(addrs)], 1)
-		}
-	})
-	b.Run("binary search", func(b *testing.B) {
-		for i := 0; b.Loop(); i++ {
-			j, _ := slices.BinarySearch(m.v6.starts, addrs[i%len(addrs)])
-			sink = m.v6.classes.at(uint32(max(j-1, 0)))
-		}
-	})
-}
-
-func BenchmarkBuiltin(b *testing.B) {
-	b.ReportAllocs()
-	for b.Loop() {
-		builtinMap(b)
-	}
-}
-
-func BenchmarkCompile(b *testing.B) {
-	db, err := Open(testData(b, "dbip/dbip-city-sample.mmdb"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := Compile(db, byCountry); err != nil {
-			b.Fatal(err)
 		}
 	}
 }
