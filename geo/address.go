@@ -34,6 +34,14 @@ func (a addr6) next() (addr6, bool) {
 	return a, a != addr6{}
 }
 
+// with returns the address with a bit set; bit 0 is the uppermost.
+func (a addr6) with(bit int) addr6 {
+	if bit < 64 {
+		return addr6{a.hi | 1<<(63-bit), a.lo}
+	}
+	return addr6{a.hi, a.lo | 1<<(127-bit)}
+}
+
 // number4 returns an IPv4 address as a number.
 func number4(a netip.Addr) addr4 {
 	b := a.As4()

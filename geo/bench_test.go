@@ -2,6 +2,7 @@ package geo
 
 import (
 	"cmp"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -9,18 +10,25 @@ import (
 	"testing"
 )
 
-// onDatabases runs a benchmark on the built-in database, or on the files that
-// the environment variable GEO_DATABASES lists, as PATH lists folders: a City
-// database of millions of networks is not in the repository.
-func onDatabases(b *testing.B, run func(b *testing.B, open func() (*Database, error))) {
+// databases returns the built-in database, or those that the environment variable
+// GEO_DATABASES lists, as PATH lists folders: a City database of millions of
+// networks is not in the repository.
+func databases() map[string]func() (*Database, error) {
 	files := filepath.SplitList(os.Getenv("GEO_DATABASES"))
 	if len(files) == 0 {
-		b.Run("built-in", func(b *testing.B) { run(b, Builtin) })
+		return map[string]func() (*Database, error){"built-in": Builtin}
 	}
+	all := make(map[string]func() (*Database, error))
 	for _, file := range files {
-		b.Run(filepath.Base(file), func(b *testing.B) {
-			run(b, func() (*Database, error) { return Open(file) })
-		})
+		all[filepath.Base(file)] = func() (*Database, error) { return Open(file) }
+	}
+	return all
+}
+
+func onDatabases(b *testing.B, run func(b *testing.B, open func() (*Database, error))) {
+	all := databases()
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		b.Run(name, func(b *testing.B) { run(b, all[name]) })
 	}
 }
 

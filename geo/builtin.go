@@ -53,7 +53,7 @@ func readBuiltin() (*Database, error) {
 		name:   name,
 		built:  built,
 		digest: digest(builtin4, builtin6, []byte(builtinClasses)),
-		source: &packed{v4, v6, records},
+		source: &packed{v4: v4, v6: v6, list: records},
 	}, nil
 }
 
@@ -109,8 +109,18 @@ func parsePoint(latitude, longitude string) (Point, error) {
 // before (the first: from 0) and the number of the record. IPv4 counts
 // addresses, IPv6 /48s.
 type packed struct {
-	v4, v6  []byte
-	records []Record
+	v4, v6 []byte
+	list   []Record // by number
+}
+
+// records implements source.
+func (p *packed) records(visit func(Record) error) error {
+	for _, r := range p.list[1:] {
+		if err := visit(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // walk implements source.
@@ -142,20 +152,13 @@ func (p *packed) unpack(b []byte, size uint64, visit func(start uint64, id recor
 		if step >= size-start || step == 0 && !first {
 			return fmt.Errorf("a range that starts %d after %d is out of order", step, start)
 		}
-		if id >= uint64(len(p.records)) {
+		if id >= uint64(len(p.list)) {
 			return fmt.Errorf("no class %d", id)
 		}
 		start += step
-		record := recordID(id)
-		if id == 0 {
-			record = uncovered
-		}
-		if err := visit(start, record); err != nil {
+		if err := visit(start, recordID(id)); err != nil { // record 0 is uncovered
 			return err
 		}
 	}
 	return nil
 }
-
-// record implements source.
-func (p *packed) record(id recordID) (Record, error) { return p.records[id], nil }

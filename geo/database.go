@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -33,31 +34,35 @@ type Database struct {
 	name   string
 	built  time.Time
 	digest string
+	file   string // for messages; "" if there is none
 	source source
 }
 
-// source is the networks of a database and their records, each by a number.
+// source is the networks of a database, and their records by number.
 type source interface {
+	// records calls visit with each record, in the order of the numbers, from 1
+	// on. It ends at the first error.
+	records(visit func(Record) error) error
 	// walk calls v4 and v6 with the first address of each range and the number
 	// of its record, in ascending order per family. A range runs up to the next
 	// one; what lies before the first is uncovered. It ends at the first error.
 	walk(v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error
-	record(recordID) (Record, error)
 }
 
 // recordID is a record's number in its database.
-type recordID uint64
+type recordID uint32
 
 // uncovered is the number of no record: the database does not say.
-const uncovered recordID = 1<<64 - 1
+const uncovered recordID = 0
 
 // maxFile bounds what is read into memory, in bytes. The largest databases sold
 // are under 1 GiB.
 const maxFile = 2 << 30
 
-// Open reads the MaxMind DB file (.mmdb) at path and verifies all of it. The
-// file is read whole into memory, not mapped: one that is truncated or written
-// over later does no harm. An error names the file and what to do.
+// Open reads the MaxMind DB file (.mmdb) at path and verifies its search tree;
+// Compile verifies the records. The file is read whole into memory, not mapped:
+// one that is truncated or written over later does no harm. An error names the
+// file and what to do.
 func Open(path string) (*Database, error) {
 	content, err := readFile(path)
 	if err != nil {
@@ -67,6 +72,7 @@ func Open(path string) (*Database, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database %s: %w", path, err)
 	}
+	db.file = path
 	return db, nil
 }
 
@@ -123,7 +129,9 @@ func (db *Database) Digest() string { return db.digest }
 func digest(parts ...[]byte) string {
 	h := sha256.New()
 	for _, p := range parts {
-		h.Write(p)
+		for piece := range slices.Chunk(p, 1<<16) { // as a whole it could not be interrupted: see list
+			h.Write(piece)
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -1,6 +1,7 @@
 package geo
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 )
@@ -22,69 +23,55 @@ type Map struct {
 }
 
 // Compile lays the database out for lookups. It calls classify once for each
-// distinct record, and once with Record{} for what the database does not cover;
-// the classes it returns should be small, at any rate below Special-1.
+// distinct record, and once, at first, with Record{} for what the database does
+// not cover; the classes it returns should be small, at any rate below Special-1.
+// An error says what is wrong with the database.
 func Compile(db *Database, classify func(Record) Class) (*Map, error) {
-	class := classifier{source: db.source, classify: classify, known: map[recordID]Class{}}
-	unknown, err := class.of(uncovered)
+	m, err := compile(db.source, classify)
+	if err != nil {
+		return nil, fmt.Errorf("database %s: %w", cmp.Or(db.file, db.name), err)
+	}
+	return m, nil
+}
+
+func compile(s source, classify func(Record) Class) (*Map, error) {
+	classes, err := classesOf(s, classify)
 	if err != nil {
 		return nil, err
 	}
-	v4, v6 := newRanges[addr4](unknown), newRanges[addr6](unknown)
-	err = db.source.walk(
+	v4 := newRanges(classes.at(0), special4, bounds4)
+	v6 := newRanges(classes.at(0), special6, bounds6)
+	err = s.walk(
 		func(start addr4, id recordID) error {
-			c, err := class.of(id)
-			v4.add(start, c)
-			return err
+			v4.add(start, classes.at(int(id)))
+			return nil
 		},
 		func(start addr6, id recordID) error {
-			c, err := class.of(id)
-			v6.add(start, c)
-			return err
+			v6.add(start, classes.at(int(id)))
+			return nil
 		})
 	if err != nil {
-		return nil, fmt.Errorf("database %s: %w", db.name, err)
+		return nil, err
 	}
-	for _, p := range special4 {
-		first, last := bounds4(p)
-		v4.lay(first, last, Special)
-	}
-	for _, p := range special6 {
-		first, last := bounds6(p)
-		v6.lay(first, last, Special)
-	}
+	v4.end()
+	v6.end()
 	return &Map{newTable4(v4), newTable6(v6)}, nil
 }
 
-// classifier asks for the class of each record once.
-type classifier struct {
-	source   source
-	classify func(Record) Class
-	known    map[recordID]Class
-	last     recordID // neighbours often share a record: spares half the map lookups
-	class    Class
-}
-
-func (c *classifier) of(id recordID) (Class, error) {
-	if id == c.last && len(c.known) > 0 {
-		return c.class, nil
-	}
-	class, ok := c.known[id]
-	if !ok {
-		var r Record
-		if id != uncovered {
-			var err error
-			if r, err = c.source.record(id); err != nil {
-				return 0, err
-			}
+// classesOf returns the class of each record, by number.
+func classesOf(s source, classify func(Record) Class) (classes list[Class], err error) {
+	add := func(r Record) error {
+		c := classify(r)
+		if c >= mixed {
+			return fmt.Errorf("class %d of %+v is out of range: classes are below %d", c, r, mixed)
 		}
-		if class = c.classify(r); class >= mixed {
-			return 0, fmt.Errorf("class %d of %+v is out of range: classes are below %d", class, r, mixed)
-		}
-		c.known[id] = class
+		classes.append(c)
+		return nil
 	}
-	c.last, c.class = id, class
-	return class, nil
+	if err := add(Record{}); err != nil {
+		return classes, err
+	}
+	return classes, s.records(add)
 }
 
 // Lookup4 returns the class of an IPv4 address and the length (0 to 32) of the

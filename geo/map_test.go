@@ -1,6 +1,8 @@
 package geo
 
 import (
+	"encoding/binary"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -95,6 +97,70 @@ func TestBuiltin(t *testing.T) {
 	}
 }
 
+// TestEdges looks up both ends of every range of a whole database: the prefix
+// must lie in the range, and the next wider one must not.
+func TestEdges(t *testing.T) {
+	for name, open := range databases() {
+		db, err := open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		classify := byRanking()
+		m, err := Compile(db, classify)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for first, last := range m.stretches() {
+			if n++; first.Is4() != first.Prev().Is4() || last.Is4() != last.Next().Is4() {
+				continue // next to the end of the space
+			}
+			for _, a := range []netip.Addr{first, last} {
+				class, bits := m.Lookup(a)
+				p := netip.PrefixFrom(a, bits).Masked()
+				wider := netip.PrefixFrom(a, bits-1).Masked()
+				inside := !p.Addr().Less(first) && !last.Less(lastOf(p))
+				if widest := wider.Addr().Less(first) || last.Less(lastOf(wider)); !inside || !widest {
+					t.Fatalf("%s: %s in %s-%s: a /%d", name, a, first, last, bits)
+				}
+				if _, is := db.source.(*mmdb); is && class != Special && class != classify(db.lookup(t, a)) {
+					t.Fatalf("%s: %s: class %d, the database says %+v", name, a, class, db.lookup(t, a))
+				}
+			}
+		}
+		t.Logf("%s: %d ranges", name, n)
+	}
+}
+
+// stretches yields the first and the last address of every range, but for the
+// /64s of several classes.
+func (m *Map) stretches() iter.Seq2[netip.Addr, netip.Addr] {
+	from4 := func(a uint32) netip.Addr { return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, a))) }
+	from6 := func(hi, lo uint64) netip.Addr {
+		return netip.AddrFrom16([16]byte(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, hi), lo)))
+	}
+	return func(yield func(first, last netip.Addr) bool) {
+		for i, start := range m.v4.starts {
+			end := uint32(1<<32 - 1)
+			if i+1 < len(m.v4.starts) {
+				end = m.v4.starts[i+1] - 1
+			}
+			if !yield(from4(start), from4(end)) {
+				return
+			}
+		}
+		for i, start := range m.v6.starts {
+			end := uint64(1<<64 - 1)
+			if i+1 < len(m.v6.starts) {
+				end = m.v6.starts[i+1] - 1
+			}
+			if m.v6.classes.at(uint32(i)) != mixed && !yield(from6(start, 0), from6(end, 1<<64-1)) {
+				return
+			}
+		}
+	}
+}
+
 func TestSpecialBlocks(t *testing.T) {
 	db, err := Builtin()
 	if err != nil {
@@ -142,7 +208,7 @@ func TestClassOutOfRange(t *testing.T) {
 
 // TestWholeSpace looks up in tables of a single range.
 func TestWholeSpace(t *testing.T) {
-	t4, t6 := newTable4(newRanges[addr4](3)), newTable6(newRanges[addr6](3))
+	t4, t6 := newTable4(newRanges(3, nil, bounds4)), newTable6(newRanges(3, nil, bounds6))
 	for _, a := range []uint64{0, 1, 1<<32 - 1, 1<<64 - 1} {
 		if c, bits := t4.lookup(uint32(a)); c != 3 || bits != 0 {
 			t.Errorf("%x: class %d in a /%d", a, c, bits)
@@ -192,8 +258,9 @@ func FuzzOpen(f *testing.F) {
 		}
 		m, err := Compile(db, byCountry)
 		if err != nil {
-			t.Fatalf("verified, but: %v", err)
+			return
 		}
+		checkSorted(t, m)
 		m.Lookup4(0)
 		m.Lookup4(1<<32 - 1)
 		m.Lookup6(1<<64-1, 1<<64-1)
@@ -247,7 +314,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add([]byte{0, 1, 0x80, 0x02, 0}, []byte{5, 1})
 	f.Add([]byte{0x80}, []byte{0, 2})
 	f.Fuzz(func(t *testing.T, v4, v6 []byte) {
-		p := &packed{v4, v6, []Record{{}, {Country: "DE"}, {Country: "FR"}}}
+		p := &packed{v4: v4, v6: v6, list: []Record{{}, {Country: "DE"}, {Country: "FR"}}}
 		m, err := Compile(&Database{source: p}, byCountry)
 		if err != nil {
 			return
@@ -280,7 +347,7 @@ func TestUnpackRefuses(t *testing.T) {
 		"beyond the end":   {0xff, 0xff, 0xff, 0xff, 0x1f, 1},
 		"overflow":         {5, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0},
 	} {
-		p := &packed{v4: b, records: []Record{{}, {}}}
+		p := &packed{v4: b, list: []Record{{}, {}}}
 		if _, err := Compile(&Database{source: p}, byCountry); err == nil {
 			t.Errorf("%s: accepted", name)
 		}

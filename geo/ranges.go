@@ -1,49 +1,86 @@
 package geo
 
-import "slices"
+import "net/netip"
 
 // ranges is the address space of one family cut into ranges of one class each:
-// range i runs from starts[i] to just before starts[i+1]. It is what a Map's
-// tables are made from.
+// range i runs from starts.at(i) to just before starts.at(i+1). It is what a
+// Map's tables are made from.
+//
+// Special-purpose blocks lie over what a database says. Each is a range of its
+// own, even beside another one.
 type ranges[A address[A]] struct {
-	starts  []A
-	classes []Class
+	starts  list[A]
+	classes list[Class]
+
+	blocks []block[A] // of special-purpose, in order: those that end beyond the last start
+	inside bool       // the last start lies within the first of blocks
+	under  Class      // what the database says of the last start
 }
 
-// newRanges returns the whole space as one range.
-func newRanges[A address[A]](c Class) *ranges[A] {
-	return &ranges[A]{starts: make([]A, 1), classes: []Class{c}}
+// block is a special-purpose block, from its first to its last address.
+type block[A address[A]] struct{ first, last A }
+
+// newRanges returns the whole space as one range under the blocks.
+func newRanges[A address[A]](c Class, special []netip.Prefix, bounds func(netip.Prefix) (first, last A)) *ranges[A] {
+	r := &ranges[A]{under: c}
+	for _, p := range special {
+		first, last := bounds(p)
+		r.blocks = append(r.blocks, block[A]{first, last})
+	}
+	var start A
+	r.put(start, c)
+	return r
 }
 
 // add says that everything from start on is of class c. Starts ascend; what
 // was added at the same start before is replaced. Equal neighbours merge.
 func (r *ranges[A]) add(start A, c Class) {
-	n := len(r.starts)
-	if r.starts[n-1] == start {
-		if n--; n == 0 {
-			r.classes[0] = c
-			return
-		}
-		r.starts, r.classes = r.starts[:n], r.classes[:n]
-	}
-	if r.classes[n-1] != c {
-		r.starts, r.classes = append(r.starts, start), append(r.classes, c)
+	r.lay(&start)
+	r.under = c
+	if !r.inside {
+		r.put(start, c)
 	}
 }
 
-// lay puts a block of class c over what was there. It stays a range of its own,
-// even beside a neighbour of the same class.
-func (r *ranges[A]) lay(first, last A, c Class) {
-	from, _ := slices.BinarySearchFunc(r.starts, first, A.compare)
-	after, more := last.next()
-	to := len(r.starts)
-	if more {
-		to, _ = slices.BinarySearchFunc(r.starts, after, A.compare)
+// end lays the blocks that are left.
+func (r *ranges[A]) end() { r.lay(nil) }
+
+// lay puts down the blocks that begin before a start (nil: past the end of the
+// space). What lies under a block goes on after it.
+func (r *ranges[A]) lay(start *A) {
+	for len(r.blocks) > 0 {
+		b := r.blocks[0]
+		if start != nil && b.first.compare(*start) >= 0 {
+			return
+		}
+		if !r.inside {
+			r.put(b.first, Special)
+			r.inside = true
+		}
+		after, more := b.last.next()
+		if start != nil && (!more || after.compare(*start) > 0) {
+			return
+		}
+		r.blocks, r.inside = r.blocks[1:], false
+		if more {
+			r.put(after, r.under)
+		}
 	}
-	starts, classes := []A{first}, []Class{c}
-	if more && (to == len(r.starts) || r.starts[to] != after) { // the range that the block ends in goes on
-		starts, classes = append(starts, after), append(classes, r.classes[to-1])
+}
+
+// put begins a range, unless it goes on from the one before.
+func (r *ranges[A]) put(start A, c Class) {
+	n := r.starts.len()
+	if n > 0 && r.starts.at(n-1) == start {
+		if n--; n == 0 {
+			r.classes.set(0, c)
+			return
+		}
+		r.starts.cut()
+		r.classes.cut()
 	}
-	r.starts = slices.Replace(r.starts, from, to, starts...)
-	r.classes = slices.Replace(r.classes, from, to, classes...)
+	if n == 0 || r.classes.at(n-1) != c || c == Special {
+		r.starts.append(start)
+		r.classes.append(c)
+	}
 }

@@ -6,24 +6,29 @@ import (
 )
 
 // table4 is the IPv4 half of a Map: sorted starts of ranges, and an index that
-// leads to the few of them that share an address's upper 16 bits.
+// leads to the few of them that share an address's upper width4 bits.
 type table4 struct {
 	index   []uint32 // see newIndex
 	starts  []uint32 // starts[0] is 0
 	classes classes
 }
 
+const (
+	width4 = 16
+	shift4 = 32 - width4
+)
+
 func newTable4(r *ranges[addr4]) table4 {
-	t := table4{starts: make([]uint32, len(r.starts)), classes: newClasses(r.classes)}
-	for i, start := range r.starts {
-		t.starts[i] = uint32(start)
+	t := table4{starts: make([]uint32, r.starts.len()), classes: newClasses(&r.classes)}
+	for i := range t.starts {
+		t.starts[i] = uint32(r.starts.at(i))
 	}
-	t.index = newIndex(t.starts, 16, 16)
+	t.index = newIndex(t.starts, 0, width4, shift4)
 	return t
 }
 
 func (t *table4) lookup(addr uint32) (Class, int) {
-	bucket := addr >> 16
+	bucket := addr >> shift4
 	i := search(t.starts, t.index[bucket], t.index[bucket+1], addr)
 	// In 64 bits the neighbours of the address space's ends, -1 and 1<<32,
 	// differ from every address above its 32 bits, and so give no length.
@@ -40,6 +45,9 @@ func (t *table4) lookup(addr uint32) (Class, int) {
 // class mixed, and their parts are in a second table. A part ends inside its
 // /64, so the widest prefix in it is always longer than 64, and that in a range
 // of whole /64s never is.
+//
+// The index leads to the ranges that share an address's upper width6 bits behind
+// those of 2000::/3, which holds all global unicast addresses there are so far.
 type table6 struct {
 	index   []uint32 // see newIndex
 	starts  []uint64 // upper halves; starts[0] is 0
@@ -49,37 +57,52 @@ type table6 struct {
 	partClasses []Class
 }
 
+const (
+	global6 = 0x2000 << 48 // the upper half of 2000::
+	width6  = 19
+	shift6  = 64 - 3 - width6
+)
+
 func newTable6(r *ranges[addr6]) table6 {
-	t := table6{starts: make([]uint64, 0, len(r.starts))}
-	whole := make([]Class, 0, len(r.starts))
-	for i, end := 0, 0; i < len(r.starts); i = end {
-		hi := r.starts[i].hi
-		for end = i + 1; end < len(r.starts) && r.starts[end].hi == hi; end++ {
+	var t table6
+	var starts list[uint64]
+	var whole list[Class]
+	for i, end := 0, 0; i < r.starts.len(); i = end {
+		first := r.starts.at(i)
+		for end = i + 1; end < r.starts.len() && r.starts.at(end).hi == first.hi; end++ {
 		}
-		t.starts = append(t.starts, hi)
-		if r.starts[i].lo == 0 && end == i+1 {
-			whole = append(whole, r.classes[i])
+		starts.append(first.hi)
+		if first.lo == 0 && end == i+1 {
+			whole.append(r.classes.at(i))
 			continue
 		}
-		whole = append(whole, mixed)
-		if r.starts[i].lo != 0 { // the range before reaches into this /64
-			t.parts, t.partClasses = append(t.parts, addr6{hi, 0}), append(t.partClasses, r.classes[i-1])
+		whole.append(mixed)
+		if first.lo != 0 { // the range before reaches into this /64
+			t.parts, t.partClasses = append(t.parts, addr6{first.hi, 0}), append(t.partClasses, r.classes.at(i-1))
 		}
-		t.parts = append(t.parts, r.starts[i:end]...)
-		t.partClasses = append(t.partClasses, r.classes[i:end]...)
-		if hi++; hi != 0 && (end == len(r.starts) || r.starts[end].hi != hi) { // the last part goes on after it
-			t.starts, whole = append(t.starts, hi), append(whole, r.classes[end-1])
+		for ; i < end; i++ {
+			t.parts, t.partClasses = append(t.parts, r.starts.at(i)), append(t.partClasses, r.classes.at(i))
+		}
+		hi := first.hi + 1
+		if hi != 0 && (end == r.starts.len() || r.starts.at(end).hi != hi) { // the last part goes on after it
+			starts.append(hi)
+			whole.append(r.classes.at(end - 1))
 		}
 	}
-	t.starts = slices.Clip(t.starts)
-	t.classes = newClasses(whole)
-	t.index = newIndex(t.starts, 20, 44)
+	t.starts = starts.slice()
+	t.classes = newClasses(&whole)
+	t.index = newIndex(t.starts, global6, width6, shift6)
 	return t
 }
 
 func (t *table6) lookup(hi, lo uint64) (Class, int) {
-	bucket := hi >> 44
-	i := search(t.starts, t.index[bucket], t.index[bucket+1], hi)
+	from, to := uint32(0), t.index[0] // below 2000::
+	if bucket := (hi - global6) >> shift6; bucket < 1<<width6 {
+		from, to = t.index[bucket], t.index[bucket+1]
+	} else if hi >= global6 {
+		from, to = t.index[1<<width6], uint32(len(t.starts)-1)
+	}
+	i := search(t.starts, from, to, hi)
 	class := t.classes.at(i)
 	if class == mixed {
 		return t.part(hi, lo)
@@ -113,20 +136,19 @@ func (t *table6) part(hi, lo uint64) (Class, int) {
 	return t.partClasses[i], 64 + bits.LeadingZeros64(differ) + 1
 }
 
-// newIndex returns, for each value of the upper width bits of an address, the
-// range that its first address lies in, and the last range once more at the
-// end: an address's own range lies between the entry of its upper bits and the
-// next. shift is the number of the other bits.
-func newIndex[K uint32 | uint64](starts []K, width, shift int) []uint32 {
+// newIndex returns, for each of 1<<width stretches of 1<<shift addresses from
+// first on, the range that its first address lies in, and at the end that of the
+// address after them: an address's own range lies between the entry of its
+// stretch and the next.
+func newIndex[K uint32 | uint64](starts []K, first uint64, width, shift int) []uint32 {
 	index := make([]uint32, 1<<width+1)
 	at := 0
-	for bucket := range 1 << width {
-		for at+1 < len(starts) && starts[at+1] <= K(bucket)<<shift {
+	for bucket := range index {
+		for at+1 < len(starts) && uint64(starts[at+1]) <= first+uint64(bucket)<<shift {
 			at++
 		}
 		index[bucket] = uint32(at)
 	}
-	index[1<<width] = uint32(len(starts) - 1)
 	return index
 }
 
@@ -152,15 +174,13 @@ type classes struct {
 
 const narrowMixed = 1<<16 - 2 // 16 bits of mixed
 
-func newClasses(list []Class) classes {
-	fits := func(c Class) bool { return c < narrowMixed || c >= mixed }
-	for _, c := range list {
-		if !fits(c) {
-			return classes{wide: slices.Clone(list)}
+func newClasses(l *list[Class]) classes {
+	narrow := make([]uint16, l.len())
+	for i := range narrow {
+		c := l.at(i)
+		if c >= narrowMixed && c < mixed {
+			return classes{wide: l.slice()}
 		}
-	}
-	narrow := make([]uint16, len(list))
-	for i, c := range list {
 		narrow[i] = uint16(c)
 	}
 	return classes{narrow: narrow}

@@ -8,45 +8,39 @@ import (
 	"github.com/oschwald/maxminddb-golang/v2"
 )
 
-// checkTree makes sure that the search tree of a database is one: that no node
-// but the root of the IPv4 space, which has aliases, is reached in two ways. A
-// walk then ends after as many steps as there are nodes. Were nodes shared, 128
-// of them could make it 2^128, and the reader would not come back to be stopped.
-func checkTree(content []byte, meta maxminddb.Metadata) error {
-	t := tree{content, uint64(meta.RecordSize), uint64(meta.NodeCount)}
-	if t.size != 24 && t.size != 28 && t.size != 32 {
-		return fmt.Errorf("its search tree has records of %d bits", t.size)
-	}
-	if t.nodes > uint64(len(content))/(t.size/4) {
-		return errors.New("its search tree is larger than the file")
-	}
-	aliased := t.nodes // none
-	if meta.IPVersion == 6 {
-		aliased = t.ipv4Root()
-	}
-	seen := make([]uint64, t.nodes/64+1) // a bit for each node
-	for node := range t.nodes {
-		for side := range 2 {
-			child := t.child(node, side)
-			if child >= t.nodes || child == aliased { // data, nothing, or an alias
-				continue
-			}
-			if child == 0 || seen[child/64]>>(child%64)&1 != 0 {
-				return fmt.Errorf("its search tree is none: node %d has two ways to it", child)
-			}
-			seen[child/64] |= 1 << (child % 64)
-		}
-	}
-	return nil
-}
-
-// tree is the search tree at the beginning of a database: nodes of two records.
-// A record below the number of nodes is that of a node.
+// tree is the search tree at the beginning of a database: nodes of two records,
+// for an address whose next bit is 0 and for one whose next bit is 1. A record
+// below the number of nodes is a node; that number itself stands for no data; a
+// higher one points to data.
 type tree struct {
 	content []byte
 	size    uint64 // of a record, in bits
 	nodes   uint64
+	depth   int    // of the root, in bits of an IPv6 address: IPv4 sits at ::/96
+	aliased uint64 // the node of ::/96, if other ways may lead to it; else no node
 }
+
+func newTree(content []byte, meta maxminddb.Metadata) (*tree, error) {
+	t := &tree{content: content, size: uint64(meta.RecordSize), nodes: uint64(meta.NodeCount), aliased: uint64(meta.NodeCount)}
+	if t.size != 24 && t.size != 28 && t.size != 32 {
+		return nil, fmt.Errorf("its search tree has records of %d bits", t.size)
+	}
+	if t.nodes > uint64(len(content))/(t.size/4) {
+		return nil, errors.New("its search tree is larger than the file")
+	}
+	if meta.IPVersion == 6 {
+		t.aliased = t.ipv4Root()
+	} else {
+		t.depth = ipv4Depth
+	}
+	return t, nil
+}
+
+// ipv4Depth is the length of ::/96, where a tree of IPv6 has the IPv4 space.
+const ipv4Depth = 96
+
+// isIPv4 reports whether an address lies in ::/96.
+func isIPv4(a addr6) bool { return a.hi == 0 && a.lo < 1<<32 }
 
 // child returns the left (0) or right (1) record of a node.
 func (t *tree) child(node uint64, side int) uint64 {
@@ -66,8 +60,67 @@ func (t *tree) child(node uint64, side int) uint64 {
 // ipv4Root returns the record at ::/96, or the first above it that is no node.
 func (t *tree) ipv4Root() uint64 {
 	node := uint64(0)
-	for depth := 0; depth < 96 && node < t.nodes; depth++ {
+	for depth := 0; depth < ipv4Depth && node < t.nodes; depth++ {
 		node = t.child(node, 0)
 	}
 	return node
+}
+
+// data returns the offset of a record's data, if it has any. It may lie beyond
+// the file; one within the separator before the data section always does.
+func (t *tree) data(record uint64) (offset uint64, ok bool) {
+	const separator = 16 // octets
+	return record - t.nodes - separator, record > t.nodes
+}
+
+// leaf is a network of the tree.
+type leaf struct {
+	first  addr6 // address; IPv4 is in ::/96
+	bits   int   // of its prefix
+	record uint64
+}
+
+// walk calls visit with every network in ascending order, without gaps, up to
+// the first error. Aliases of the IPv4 space count as networks without data.
+func (t *tree) walk(visit func(leaf) error) error {
+	w := walker{t, visit, t.nodes}
+	if t.nodes == 0 {
+		return errors.New("its search tree is empty")
+	}
+	return w.node(leaf{bits: t.depth})
+}
+
+type walker struct {
+	*tree
+	visit func(leaf) error
+	left  uint64 // nodes that may still be met
+}
+
+var errNoTree = errors.New("its search tree is none: there are two ways to a node")
+
+// node walks the node at a place. Were nodes shared, 128 of them could make a
+// walk of 2^128 steps: so it ends after as many as there are nodes.
+func (w *walker) node(at leaf) error {
+	if w.left == 0 || at.bits == 128 {
+		return errNoTree
+	}
+	w.left--
+	node := at.record
+	for side := range 2 {
+		next := leaf{at.first, at.bits + 1, w.child(node, side)}
+		if side == 1 {
+			next.first = at.first.with(at.bits)
+		}
+		if next.record == w.aliased && !isIPv4(next.first) {
+			next.record = w.nodes
+		}
+		step := w.visit
+		if next.record < w.nodes {
+			step = w.node
+		}
+		if err := step(next); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -139,18 +139,47 @@ type listedNetwork struct {
 	id     recordID
 }
 
-func (l *listed) walk(v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
-	w4, w6 := cover[addr4]{visit: v4}, cover[addr6]{visit: v6}
+// records implements source: the country is the number.
+func (l *listed) records(visit func(Record) error) error {
+	highest := recordID(0)
 	for _, n := range l.networks {
-		if err := visit(&w4, &w6, n.prefix, n.id); err != nil {
+		highest = max(highest, n.id)
+	}
+	for id := range highest {
+		if err := visit(Record{Country: fmt.Sprint(id + 1)}); err != nil {
 			return err
 		}
 	}
-	return cmp.Or(w4.end(), w6.end())
+	return nil
 }
 
-func (l *listed) record(id recordID) (Record, error) {
-	return Record{Country: fmt.Sprint(id)}, nil
+// walk implements source.
+func (l *listed) walk(v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
+	at4, at6 := netip.Addr{}, netip.Addr{}
+	for _, n := range l.networks {
+		p := n.prefix
+		at, start := &at6, func(a netip.Addr, id recordID) error { return v6(number6(a), id) }
+		if p.Addr().Is4() {
+			at, start = &at4, func(a netip.Addr, id recordID) error { return v4(number4(a), id) }
+		}
+		if at.IsValid() && *at != p.Addr() {
+			if err := start(*at, uncovered); err != nil {
+				return err
+			}
+		}
+		if err := start(p.Addr(), n.id); err != nil {
+			return err
+		}
+		*at = lastOf(p).Next()
+	}
+	var err error
+	if at4.IsValid() {
+		err = v4(number4(at4), uncovered)
+	}
+	if at6.IsValid() {
+		err = cmp.Or(err, v6(number6(at6), uncovered))
+	}
+	return err
 }
 
 var (
@@ -162,40 +191,50 @@ var (
 // TestMapAgainstTwin compiles random networks of both families.
 func TestMapAgainstTwin(t *testing.T) {
 	for seed := range uint64(60) {
-		random := rand.New(rand.NewPCG(seed, 1))
-		classes := Class(1 + random.IntN(4))
-		scale := Class(1)
-		if seed%3 == 0 {
-			scale = 70000 // does not fit 16 bits
+		checkRandom(t, seed)
+	}
+}
+
+// FuzzMap looks for networks that TestMapAgainstTwin did not meet.
+func FuzzMap(f *testing.F) {
+	f.Add(uint64(1000))
+	f.Fuzz(func(t *testing.T, seed uint64) { checkRandom(t, seed) })
+}
+
+func checkRandom(t *testing.T, seed uint64) {
+	random := rand.New(rand.NewPCG(seed, 1))
+	classes := Class(1 + random.IntN(4))
+	scale := Class(1)
+	if seed%3 == 0 {
+		scale = 70000 // does not fit 16 bits
+	}
+	networks4, networks6 := randomNetworks(random, all4), randomNetworks(random, all6)
+	source := &listed{}
+	byFamily := []map[netip.Prefix]Class{{}, {}}
+	for f, networks := range [][]netip.Prefix{networks4, networks6} {
+		for _, p := range networks {
+			id := recordID(1 + random.IntN(int(classes)))
+			source.networks = append(source.networks, listedNetwork{p, id})
+			byFamily[f][p] = Class(id) % classes * scale
 		}
-		networks4, networks6 := randomNetworks(random, all4), randomNetworks(random, all6)
-		source := &listed{}
-		byFamily := []map[netip.Prefix]Class{{}, {}}
-		for f, networks := range [][]netip.Prefix{networks4, networks6} {
-			for _, p := range networks {
-				id := recordID(1 + random.IntN(int(classes)))
-				source.networks = append(source.networks, listedNetwork{p, id})
-				byFamily[f][p] = Class(id) % classes * scale
-			}
+	}
+	unknown := Class(random.IntN(int(classes))) * scale
+	m, err := Compile(&Database{source: source}, func(r Record) Class {
+		if r == (Record{}) {
+			return unknown
 		}
-		unknown := Class(random.IntN(int(classes))) * scale
-		m, err := Compile(&Database{source: source}, func(r Record) Class {
-			if r == (Record{}) {
-				return unknown
-			}
-			var id Class
-			fmt.Sscan(r.Country, &id)
-			return id % classes * scale
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		checkSorted(t, m)
-		newTwin(all4, byFamily[0], unknown, special4).check(t, m)
-		newTwin(all6, byFamily[1], unknown, special6).check(t, m)
-		if t.Failed() {
-			t.Fatalf("seed %d", seed)
-		}
+		var id Class
+		fmt.Sscan(r.Country, &id)
+		return id % classes * scale
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkSorted(t, m)
+	newTwin(all4, byFamily[0], unknown, special4).check(t, m)
+	newTwin(all6, byFamily[1], unknown, special6).check(t, m)
+	if t.Failed() {
+		t.Fatalf("seed %d", seed)
 	}
 }
 

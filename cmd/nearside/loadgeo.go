@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -56,7 +55,7 @@ func openDatabase(c *Config, file string) (*geo.Database, *dnsserver.Places, err
 	}
 	places, err := dnsserver.BuildPlaces(db, c.Table(), c.GeoDepth)
 	if err != nil {
-		return nil, nil, fmt.Errorf("geo database %s: %w", file, err)
+		return nil, nil, err
 	}
 	return db, places, nil
 }
