@@ -20,7 +20,7 @@ func databases() map[string]func() (*Database, error) {
 	}
 	all := make(map[string]func() (*Database, error))
 	for _, file := range files {
-		all[filepath.Base(file)] = func() (*Database, error) { return Open(file) }
+		all[filepath.Base(file)] = func() (*Database, error) { return Open(file, Fast) }
 	}
 	return all
 }

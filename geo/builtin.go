@@ -49,11 +49,13 @@ func readBuiltin() (*Database, error) {
 	if err != nil {
 		return nil, err
 	}
+	pacer := new(pacer)
 	return &Database{
 		name:   name,
 		built:  built,
-		digest: digest(builtin4, builtin6, []byte(builtinClasses)),
+		digest: digest(pacer, builtin4, builtin6, []byte(builtinClasses)),
 		source: &packed{v4: v4, v6: v6, list: records},
+		pacer:  pacer,
 	}, nil
 }
 

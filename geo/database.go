@@ -36,6 +36,7 @@ type Database struct {
 	digest string
 	file   string // for messages; "" if there is none
 	source source
+	pacer  *pacer
 }
 
 // source is the networks of a database, and their records by number.
@@ -63,12 +64,13 @@ const maxFile = 2 << 30
 // Compile verifies the records. The file is read whole into memory, not mapped:
 // one that is truncated or written over later does no harm. An error names the
 // file and what to do.
-func Open(path string) (*Database, error) {
-	content, err := readFile(path)
+func Open(path string, pace Pace) (*Database, error) {
+	p := &pacer{Pace: pace}
+	content, err := readFile(path, p)
 	if err != nil {
 		return nil, err
 	}
-	db, err := parse(content)
+	db, err := parse(content, p)
 	if err != nil {
 		return nil, fmt.Errorf("database %s: %w", path, err)
 	}
@@ -78,7 +80,7 @@ func Open(path string) (*Database, error) {
 
 // readFile reads a regular file of a sane size. Without O_NONBLOCK, opening a
 // FIFO would wait for a writer that may never come.
-func readFile(path string) ([]byte, error) {
+func readFile(path string, pacer *pacer) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w; name a .mmdb file that the server may read", err)
@@ -94,26 +96,33 @@ func readFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("database %s: %d bytes are more than a database has (at most %d); name a .mmdb file", path, info.Size(), int64(maxFile))
 	}
 	content := make([]byte, info.Size())
-	if _, err := io.ReadFull(f, content); err != nil {
-		return nil, fmt.Errorf("database %s: %w; it shrank while it was read: put the new file beside it and rename it", path, err)
+	for piece := range slices.Chunk(content, pieceSize) {
+		if _, err := io.ReadFull(f, piece); err != nil {
+			return nil, fmt.Errorf("database %s: %w; it shrank while it was read: put the new file beside it and rename it", path, err)
+		}
+		pacer.step()
 	}
 	return content, nil
 }
 
+// pieceSize is how much is read or summed up in one go, in octets.
+const pieceSize = 1 << 14
+
 // parse makes a Database of the content of a MaxMind DB file.
-func parse(content []byte) (*Database, error) {
+func parse(content []byte, pacer *pacer) (*Database, error) {
 	if len(content) == 0 {
 		return nil, errors.New("the file is empty; download it again")
 	}
-	source, err := newMMDB(content)
+	source, err := newMMDB(content, pacer)
 	if err != nil {
 		return nil, err
 	}
 	return &Database{
 		name:   source.reader.Metadata.DatabaseType,
 		built:  source.reader.Metadata.BuildTime().UTC(),
-		digest: digest(content),
+		digest: digest(pacer, content),
 		source: source,
+		pacer:  pacer,
 	}, nil
 }
 
@@ -126,11 +135,12 @@ func (db *Database) Built() time.Time { return db.built }
 // Digest returns the SHA-256 of the content in hexadecimal. Servers compare it.
 func (db *Database) Digest() string { return db.digest }
 
-func digest(parts ...[]byte) string {
+func digest(pacer *pacer, parts ...[]byte) string {
 	h := sha256.New()
 	for _, p := range parts {
-		for piece := range slices.Chunk(p, 1<<16) { // as a whole it could not be interrupted: see list
+		for piece := range slices.Chunk(p, pieceSize) { // as a whole it could not be interrupted: see list
 			h.Write(piece)
+			pacer.step()
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))

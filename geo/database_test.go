@@ -54,7 +54,7 @@ func TestAgreesWithReader(t *testing.T) {
 		"maxmind/GeoIP2-Country-Test.mmdb", "maxmind/GeoLite2-Country-Test.mmdb",
 	} {
 		path := testData(t, name)
-		db, err := Open(path)
+		db, err := Open(path, Fast)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func peerCountry(peer *geoip2.Reader, a netip.Addr) (country string, at Point, l
 // TestExpectedContents compares with a listing of the networks of two databases.
 func TestExpectedContents(t *testing.T) {
 	for _, name := range []string{"GeoIP2-City-Test", "GeoLite2-City-Test"} {
-		db, err := Open(testData(t, "maxmind/"+name+".mmdb"))
+		db, err := Open(testData(t, "maxmind/"+name+".mmdb"), Fast)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +160,7 @@ func TestFlatDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := parse(content)
+	db, err := parse(content, new(pacer))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestNeverHarmful(t *testing.T) {
 	}
 	for _, path := range append(paths, bad...) {
 		name := filepath.Base(path)
-		db, err := Open(path)
+		db, err := Open(path, Fast)
 		if err == nil {
 			_, err = Compile(db, func(Record) Class { return 0 })
 		}
@@ -232,7 +232,7 @@ func TestOpenRefuses(t *testing.T) {
 		write("text", "hello\n"):        "not a MaxMind DB file",
 		write("zeros", strings.Repeat("\x00", 1<<20)): "not a MaxMind DB file",
 	} {
-		_, err := Open(path)
+		_, err := Open(path, Fast)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
@@ -246,13 +246,13 @@ func TestSharedNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parse(content); err != nil {
+	if _, err := parse(content, new(pacer)); err != nil {
 		t.Fatal(err)
 	}
 	for node := range byte(127) { // records of 28 bits, as this database has them
 		copy(content[int(node)*7:], []byte{0, 0, node + 1, 0, 0, 0, node + 1})
 	}
-	if _, err := parse(content); err == nil || !strings.Contains(err.Error(), "two ways") {
+	if _, err := parse(content, new(pacer)); err == nil || !strings.Contains(err.Error(), "two ways") {
 		t.Errorf("a tree with shared nodes: %v", err)
 	}
 }
@@ -265,7 +265,7 @@ func TestWalkAgreesWithReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range append(paths, testData(t, "dbip/dbip-city-sample.mmdb")) {
-		db, err := Open(path)
+		db, err := Open(path, Fast)
 		if err != nil {
 			continue // see TestNeverHarmful
 		}
@@ -314,7 +314,7 @@ func TestWideNetworks(t *testing.T) {
 	}
 	put(nodes-1, 0, nodes+16+5) // ::/64
 	put(1, 1, nodes+16+9)       // 4000::/2
-	db := &mmdb{tree: &tree{content: content, size: 24, nodes: nodes, aliased: nodes}, numbers: newNumbers(10)}
+	db := &mmdb{tree: &tree{content: content, size: 24, nodes: nodes, aliased: nodes, pacer: new(pacer)}, numbers: newNumbers(10)}
 	db.numbers.mark(5)
 	db.numbers.mark(9)
 	db.numbers.assign()
@@ -325,7 +325,7 @@ func TestWideNetworks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := Map{newTable4(v4), newTable6(v6)}
+	m := Map{newTable4(v4, new(pacer)), newTable6(v6, new(pacer))}
 	for a, want := range map[string]Class{"8.8.8.8": 1, "::8.8.8.8": 0, "::1:0:0": 1, "0:0:0:1::": 0, "2a00::": 0, "4000::": 2, "7fff::": 2, "8000::": 0} {
 		if got, _ := m.Lookup(netip.MustParseAddr(a)); got != want {
 			t.Errorf("%s: class %d, want %d", a, got, want)

@@ -27,21 +27,21 @@ type Map struct {
 // not cover; the classes it returns should be small, at any rate below Special-1.
 // An error says what is wrong with the database.
 func Compile(db *Database, classify func(Record) Class) (*Map, error) {
-	m, err := compile(db.source, classify)
+	m, err := compile(db, classify)
 	if err != nil {
 		return nil, fmt.Errorf("database %s: %w", cmp.Or(db.file, db.name), err)
 	}
 	return m, nil
 }
 
-func compile(s source, classify func(Record) Class) (*Map, error) {
-	classes, err := classesOf(s, classify)
+func compile(db *Database, classify func(Record) Class) (*Map, error) {
+	classes, err := classesOf(db, classify)
 	if err != nil {
 		return nil, err
 	}
 	v4 := newRanges(classes.at(0), special4, bounds4)
 	v6 := newRanges(classes.at(0), special6, bounds6)
-	err = s.walk(
+	err = db.source.walk(
 		func(start addr4, id recordID) error {
 			v4.add(start, classes.at(int(id)))
 			return nil
@@ -55,23 +55,24 @@ func compile(s source, classify func(Record) Class) (*Map, error) {
 	}
 	v4.end()
 	v6.end()
-	return &Map{newTable4(v4), newTable6(v6)}, nil
+	return &Map{newTable4(v4, db.pacer), newTable6(v6, db.pacer)}, nil
 }
 
 // classesOf returns the class of each record, by number.
-func classesOf(s source, classify func(Record) Class) (classes list[Class], err error) {
+func classesOf(db *Database, classify func(Record) Class) (classes list[Class], err error) {
 	add := func(r Record) error {
 		c := classify(r)
 		if c >= mixed {
 			return fmt.Errorf("class %d of %+v is out of range: classes are below %d", c, r, mixed)
 		}
 		classes.append(c)
+		db.pacer.step()
 		return nil
 	}
 	if err := add(Record{}); err != nil {
 		return classes, err
 	}
-	return classes, s.records(add)
+	return classes, db.source.records(add)
 }
 
 // Lookup4 returns the class of an IPv4 address and the length (0 to 32) of the

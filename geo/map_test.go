@@ -25,7 +25,7 @@ func countryClass(code string) Class {
 // networks say, read one by one.
 func TestSampleAgainstTwin(t *testing.T) {
 	path := testData(t, "dbip/dbip-city-sample.mmdb")
-	db, err := Open(path)
+	db, err := Open(path, Fast)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestClassOutOfRange(t *testing.T) {
 
 // TestWholeSpace looks up in tables of a single range.
 func TestWholeSpace(t *testing.T) {
-	t4, t6 := newTable4(newRanges(3, nil, bounds4)), newTable6(newRanges(3, nil, bounds6))
+	t4, t6 := newTable4(newRanges(3, nil, bounds4), new(pacer)), newTable6(newRanges(3, nil, bounds6), new(pacer))
 	for _, a := range []uint64{0, 1, 1<<32 - 1, 1<<64 - 1} {
 		if c, bits := t4.lookup(uint32(a)); c != 3 || bits != 0 {
 			t.Errorf("%x: class %d in a /%d", a, c, bits)
@@ -252,7 +252,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte("\xab\xcd\xefMaxMind.com"))
 	f.Add(smallDatabase())
 	f.Fuzz(func(t *testing.T, content []byte) {
-		db, err := parse(content)
+		db, err := parse(content, new(pacer))
 		if err != nil {
 			return
 		}
@@ -286,7 +286,7 @@ func smallDatabase() []byte {
 }
 
 func TestSmallDatabase(t *testing.T) {
-	db, err := parse(smallDatabase())
+	db, err := parse(smallDatabase(), new(pacer))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +315,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add([]byte{0x80}, []byte{0, 2})
 	f.Fuzz(func(t *testing.T, v4, v6 []byte) {
 		p := &packed{v4: v4, v6: v6, list: []Record{{}, {Country: "DE"}, {Country: "FR"}}}
-		m, err := Compile(&Database{source: p}, byCountry)
+		m, err := Compile(&Database{source: p, pacer: new(pacer)}, byCountry)
 		if err != nil {
 			return
 		}
@@ -348,7 +348,7 @@ func TestUnpackRefuses(t *testing.T) {
 		"overflow":         {5, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0},
 	} {
 		p := &packed{v4: b, list: []Record{{}, {}}}
-		if _, err := Compile(&Database{source: p}, byCountry); err == nil {
+		if _, err := Compile(&Database{source: p, pacer: new(pacer)}, byCountry); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}

@@ -18,13 +18,13 @@ type mmdb struct {
 var errNoPlaces = errors.New("no network in it has a country or coordinates; use a City or Country database (GeoIP2, GeoLite2, DB-IP)")
 
 // newMMDB opens a database and walks its tree once, for the records there are.
-func newMMDB(content []byte) (*mmdb, error) {
+func newMMDB(content []byte, pacer *pacer) (*mmdb, error) {
 	reader, err := maxminddb.OpenBytes(content)
 	if err != nil {
 		return nil, fmt.Errorf("not a MaxMind DB file, or a damaged one (%w); name a .mmdb file or download it again", err)
 	}
 	db := &mmdb{reader: reader}
-	if db.tree, err = newTree(content, reader.Metadata); err != nil {
+	if db.tree, err = newTree(content, reader.Metadata, pacer); err != nil {
 		return nil, damaged(err)
 	}
 	data := uint64(len(content)) - db.tree.nodes*db.tree.size/4

@@ -18,12 +18,13 @@ const (
 	shift4 = 32 - width4
 )
 
-func newTable4(r *ranges[addr4]) table4 {
-	t := table4{starts: make([]uint32, r.starts.len()), classes: newClasses(&r.classes)}
+func newTable4(r *ranges[addr4], p *pacer) table4 {
+	t := table4{starts: make([]uint32, r.starts.len()), classes: newClasses(&r.classes, p)}
 	for i := range t.starts {
+		p.step()
 		t.starts[i] = uint32(r.starts.at(i))
 	}
-	t.index = newIndex(t.starts, 0, width4, shift4)
+	t.index = newIndex(t.starts, 0, width4, shift4, p)
 	return t
 }
 
@@ -63,11 +64,12 @@ const (
 	shift6  = 64 - 3 - width6
 )
 
-func newTable6(r *ranges[addr6]) table6 {
+func newTable6(r *ranges[addr6], p *pacer) table6 {
 	var t table6
 	var starts list[uint64]
 	var whole list[Class]
 	for i, end := 0, 0; i < r.starts.len(); i = end {
+		p.step()
 		first := r.starts.at(i)
 		for end = i + 1; end < r.starts.len() && r.starts.at(end).hi == first.hi; end++ {
 		}
@@ -90,8 +92,8 @@ func newTable6(r *ranges[addr6]) table6 {
 		}
 	}
 	t.starts = starts.slice()
-	t.classes = newClasses(&whole)
-	t.index = newIndex(t.starts, global6, width6, shift6)
+	t.classes = newClasses(&whole, p)
+	t.index = newIndex(t.starts, global6, width6, shift6, p)
 	return t
 }
 
@@ -140,10 +142,11 @@ func (t *table6) part(hi, lo uint64) (Class, int) {
 // first on, the range that its first address lies in, and at the end that of the
 // address after them: an address's own range lies between the entry of its
 // stretch and the next.
-func newIndex[K uint32 | uint64](starts []K, first uint64, width, shift int) []uint32 {
+func newIndex[K uint32 | uint64](starts []K, first uint64, width, shift int, p *pacer) []uint32 {
 	index := make([]uint32, 1<<width+1)
 	at := 0
 	for bucket := range index {
+		p.step()
 		for at+1 < len(starts) && uint64(starts[at+1]) <= first+uint64(bucket)<<shift {
 			at++
 		}
@@ -174,9 +177,10 @@ type classes struct {
 
 const narrowMixed = 1<<16 - 2 // 16 bits of mixed
 
-func newClasses(l *list[Class]) classes {
+func newClasses(l *list[Class], p *pacer) classes {
 	narrow := make([]uint16, l.len())
 	for i := range narrow {
+		p.step()
 		c := l.at(i)
 		if c >= narrowMixed && c < mixed {
 			return classes{wide: l.slice()}

@@ -18,10 +18,11 @@ type tree struct {
 	nodes   uint64
 	depth   int    // of the root, in bits of an IPv6 address: IPv4 sits at ::/96
 	aliased uint64 // the node of ::/96, if other ways may lead to it; else no node
+	pacer   *pacer
 }
 
-func newTree(content []byte, meta maxminddb.Metadata) (*tree, error) {
-	t := &tree{content: content, size: uint64(meta.RecordSize), nodes: uint64(meta.NodeCount), aliased: uint64(meta.NodeCount)}
+func newTree(content []byte, meta maxminddb.Metadata, pacer *pacer) (*tree, error) {
+	t := &tree{content: content, size: uint64(meta.RecordSize), nodes: uint64(meta.NodeCount), aliased: uint64(meta.NodeCount), pacer: pacer}
 	if t.size != 24 && t.size != 28 && t.size != 32 {
 		return nil, fmt.Errorf("its search tree has records of %d bits", t.size)
 	}
@@ -105,6 +106,7 @@ func (w *walker) node(at leaf) error {
 		return errNoTree
 	}
 	w.left--
+	w.pacer.step()
 	node := at.record
 	for side := range 2 {
 		next := leaf{at.first, at.bits + 1, w.child(node, side)}

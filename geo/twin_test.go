@@ -219,7 +219,7 @@ func checkRandom(t *testing.T, seed uint64) {
 		}
 	}
 	unknown := Class(random.IntN(int(classes))) * scale
-	m, err := Compile(&Database{source: source}, func(r Record) Class {
+	m, err := Compile(&Database{source: source, pacer: new(pacer)}, func(r Record) Class {
 		if r == (Record{}) {
 			return unknown
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"nearside/geo"
 	"nearside/zones"
 )
 
@@ -195,7 +196,7 @@ func checkGeography(c *Config, r *findings) string {
 		}
 		return "no geography"
 	}
-	db, _, err := openDatabase(c, c.GeoDatabase)
+	db, _, err := openDatabase(c, c.GeoDatabase, geo.Fast)
 	if err != nil {
 		r.fault(err.Error())
 		return "no geography"
