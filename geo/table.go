@@ -14,7 +14,7 @@ type table4 struct {
 }
 
 const (
-	width4 = 16
+	width4 = 18
 	shift4 = 32 - width4
 )
 
@@ -60,7 +60,7 @@ type table6 struct {
 
 const (
 	global6 = 0x2000 << 48 // the upper half of 2000::
-	width6  = 19
+	width6  = 18
 	shift6  = 64 - 3 - width6
 )
 
