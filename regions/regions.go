@@ -187,9 +187,16 @@ func (t *Table) Rank(p geo.Point, depth int) []ID {
 		distance[i] = p.Distance(r.Location)
 	}
 	order := t.Listed()
-	slices.SortStableFunc(order, func(a, b ID) int { return cmp.Compare(distance[a], distance[b]) })
-	if depth < len(order) {
-		slices.Sort(order[max(depth, 0):])
+	for i := range min(depth, len(order)) {
+		nearest := i
+		for j := i + 1; j < len(order); j++ {
+			if distance[order[j]] < distance[order[nearest]] {
+				nearest = j
+			}
+		}
+		id := order[nearest]
+		copy(order[i+1:nearest+1], order[i:nearest]) // the others keep their order
+		order[i] = id
 	}
 	return order
 }

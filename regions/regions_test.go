@@ -271,3 +271,31 @@ func TestRankTies(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkRank is what each distinct record of a geo database costs.
+func BenchmarkRank(b *testing.B) {
+	random := rand.New(rand.NewPCG(1, 1))
+	point := func() geo.Point {
+		return geo.Point{Latitude: random.Float64()*180 - 90, Longitude: random.Float64()*360 - 180}
+	}
+	for _, n := range []int{6, Max} {
+		b.Run(fmt.Sprintf("regions=%d", n), func(b *testing.B) {
+			var list []Region
+			for i := range n {
+				list = append(list, Region{Name: fmt.Sprintf("r%d", i), Location: point()})
+			}
+			table, err := New(list)
+			if err != nil {
+				b.Fatal(err)
+			}
+			points := make([]geo.Point, 1024)
+			for i := range points {
+				points[i] = point()
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				table.Rank(points[i%len(points)], 8)
+			}
+		})
+	}
+}
