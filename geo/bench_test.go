@@ -99,7 +99,7 @@ func BenchmarkCompile(b *testing.B) {
 		networks := 0
 		count4 := func(addr4, recordID) error { networks++; return nil }
 		count6 := func(addr6, recordID) error { networks++; return nil }
-		if err := db.source.walk(count4, count6); err != nil {
+		if err := db.source.walk(new(pacer), count4, count6); err != nil {
 			b.Fatal(err)
 		}
 		var m *Map

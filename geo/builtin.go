@@ -49,13 +49,11 @@ func readBuiltin() (*Database, error) {
 	if err != nil {
 		return nil, err
 	}
-	pacer := new(pacer)
 	return &Database{
 		name:   name,
 		built:  built,
-		digest: digest(pacer, builtin4, builtin6, []byte(builtinClasses)),
+		digest: digest(new(pacer), builtin4, builtin6, []byte(builtinClasses)),
 		source: &packed{v4: v4, v6: v6, list: records},
-		pacer:  pacer,
 	}, nil
 }
 
@@ -126,7 +124,7 @@ func (p *packed) records(visit func(Record) error) error {
 }
 
 // walk implements source.
-func (p *packed) walk(v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
+func (p *packed) walk(_ *pacer, v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
 	err := p.unpack(p.v4, 1<<32, func(start uint64, id recordID) error {
 		return v4(addr4(start), id)
 	})

@@ -36,7 +36,7 @@ type Database struct {
 	digest string
 	file   string // for messages; "" if there is none
 	source source
-	pacer  *pacer
+	pace   Pace
 }
 
 // source is the networks of a database, and their records by number.
@@ -47,7 +47,7 @@ type source interface {
 	// walk calls v4 and v6 with the first address of each range and the number
 	// of its record, in ascending order per family. A range runs up to the next
 	// one; what lies before the first is uncovered. It ends at the first error.
-	walk(v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error
+	walk(pacer *pacer, v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error
 }
 
 // recordID is a record's number in its database.
@@ -122,7 +122,7 @@ func parse(content []byte, pacer *pacer) (*Database, error) {
 		built:  source.reader.Metadata.BuildTime().UTC(),
 		digest: digest(pacer, content),
 		source: source,
-		pacer:  pacer,
+		pace:   pacer.Pace,
 	}, nil
 }
 

@@ -271,7 +271,7 @@ func TestWalkAgreesWithReader(t *testing.T) {
 		}
 		source := db.source.(*mmdb)
 		var got []string
-		err = source.tree.walk(func(l leaf) error {
+		err = source.tree.walk(new(pacer), func(l leaf) error {
 			if offset, ok := source.tree.data(l.record); ok {
 				got = append(got, l.String()+fmt.Sprint(" ", offset))
 			}
@@ -314,12 +314,12 @@ func TestWideNetworks(t *testing.T) {
 	}
 	put(nodes-1, 0, nodes+16+5) // ::/64
 	put(1, 1, nodes+16+9)       // 4000::/2
-	db := &mmdb{tree: &tree{content: content, size: 24, nodes: nodes, aliased: nodes, pacer: new(pacer)}, numbers: newNumbers(10)}
+	db := &mmdb{tree: &tree{content: content, size: 24, nodes: nodes, aliased: nodes}, numbers: newNumbers(10)}
 	db.numbers.mark(5)
 	db.numbers.mark(9)
 	db.numbers.assign()
 	v4, v6 := newRanges(0, nil, bounds4), newRanges(0, nil, bounds6)
-	err := db.walk(
+	err := db.walk(new(pacer),
 		func(a addr4, id recordID) error { v4.add(a, Class(id)); return nil },
 		func(a addr6, id recordID) error { v6.add(a, Class(id)); return nil })
 	if err != nil {

@@ -35,13 +35,14 @@ func Compile(db *Database, classify func(Record) Class) (*Map, error) {
 }
 
 func compile(db *Database, classify func(Record) Class) (*Map, error) {
-	classes, err := classesOf(db, classify)
+	p := &pacer{Pace: db.pace}
+	classes, err := classesOf(db.source, classify, p)
 	if err != nil {
 		return nil, err
 	}
 	v4 := newRanges(classes.at(0), special4, bounds4)
 	v6 := newRanges(classes.at(0), special6, bounds6)
-	err = db.source.walk(
+	err = db.source.walk(p,
 		func(start addr4, id recordID) error {
 			v4.add(start, classes.at(int(id)))
 			return nil
@@ -55,24 +56,24 @@ func compile(db *Database, classify func(Record) Class) (*Map, error) {
 	}
 	v4.end()
 	v6.end()
-	return &Map{newTable4(v4, db.pacer), newTable6(v6, db.pacer)}, nil
+	return &Map{newTable4(v4, p), newTable6(v6, p)}, nil
 }
 
 // classesOf returns the class of each record, by number.
-func classesOf(db *Database, classify func(Record) Class) (classes list[Class], err error) {
+func classesOf(s source, classify func(Record) Class, p *pacer) (classes list[Class], err error) {
 	add := func(r Record) error {
 		c := classify(r)
 		if c >= mixed {
 			return fmt.Errorf("class %d of %+v is out of range: classes are below %d", c, r, mixed)
 		}
 		classes.append(c)
-		db.pacer.step()
+		p.step()
 		return nil
 	}
 	if err := add(Record{}); err != nil {
 		return classes, err
 	}
-	return classes, db.source.records(add)
+	return classes, s.records(add)
 }
 
 // Lookup4 returns the class of an IPv4 address and the length (0 to 32) of the

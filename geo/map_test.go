@@ -97,8 +97,9 @@ func TestBuiltin(t *testing.T) {
 	}
 }
 
-// TestEdges looks up both ends of every range of a whole database: the prefix
-// must lie in the range, and the next wider one must not.
+// TestEdges looks up both ends of the ranges of a whole database, of one in
+// eleven of the built-in one: the prefix must lie in the range, and the next
+// wider one must not.
 func TestEdges(t *testing.T) {
 	for name, open := range databases() {
 		db, err := open()
@@ -112,7 +113,10 @@ func TestEdges(t *testing.T) {
 		}
 		n := 0
 		for first, last := range m.stretches() {
-			if n++; first.Is4() != first.Prev().Is4() || last.Is4() != last.Next().Is4() {
+			if n++; n%11 != 0 && name == "built-in" {
+				continue
+			}
+			if first.Is4() != first.Prev().Is4() || last.Is4() != last.Next().Is4() {
 				continue // next to the end of the space
 			}
 			for _, a := range []netip.Addr{first, last} {
@@ -315,7 +319,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add([]byte{0x80}, []byte{0, 2})
 	f.Fuzz(func(t *testing.T, v4, v6 []byte) {
 		p := &packed{v4: v4, v6: v6, list: []Record{{}, {Country: "DE"}, {Country: "FR"}}}
-		m, err := Compile(&Database{source: p, pacer: new(pacer)}, byCountry)
+		m, err := Compile(&Database{source: p}, byCountry)
 		if err != nil {
 			return
 		}
@@ -348,7 +352,7 @@ func TestUnpackRefuses(t *testing.T) {
 		"overflow":         {5, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0},
 	} {
 		p := &packed{v4: b, list: []Record{{}, {}}}
-		if _, err := Compile(&Database{source: p, pacer: new(pacer)}, byCountry); err == nil {
+		if _, err := Compile(&Database{source: p}, byCountry); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}

@@ -24,12 +24,12 @@ func newMMDB(content []byte, pacer *pacer) (*mmdb, error) {
 		return nil, fmt.Errorf("not a MaxMind DB file, or a damaged one (%w); name a .mmdb file or download it again", err)
 	}
 	db := &mmdb{reader: reader}
-	if db.tree, err = newTree(content, reader.Metadata, pacer); err != nil {
+	if db.tree, err = newTree(content, reader.Metadata); err != nil {
 		return nil, damaged(err)
 	}
 	data := uint64(len(content)) - db.tree.nodes*db.tree.size/4
 	db.numbers = newNumbers(data)
-	err = db.tree.walk(func(l leaf) error {
+	err = db.tree.walk(pacer, func(l leaf) error {
 		offset, ok := db.tree.data(l.record)
 		if ok && offset >= data {
 			return errors.New("its search tree points beyond the file")
@@ -68,8 +68,8 @@ func (db *mmdb) records(visit func(Record) error) error {
 }
 
 // walk implements source.
-func (db *mmdb) walk(v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
-	return db.tree.walk(func(l leaf) error {
+func (db *mmdb) walk(pacer *pacer, v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
+	return db.tree.walk(pacer, func(l leaf) error {
 		id := uncovered
 		if offset, ok := db.tree.data(l.record); ok {
 			id = db.numbers.of(offset)

@@ -18,11 +18,10 @@ type tree struct {
 	nodes   uint64
 	depth   int    // of the root, in bits of an IPv6 address: IPv4 sits at ::/96
 	aliased uint64 // the node of ::/96, if other ways may lead to it; else no node
-	pacer   *pacer
 }
 
-func newTree(content []byte, meta maxminddb.Metadata, pacer *pacer) (*tree, error) {
-	t := &tree{content: content, size: uint64(meta.RecordSize), nodes: uint64(meta.NodeCount), aliased: uint64(meta.NodeCount), pacer: pacer}
+func newTree(content []byte, meta maxminddb.Metadata) (*tree, error) {
+	t := &tree{content: content, size: uint64(meta.RecordSize), nodes: uint64(meta.NodeCount), aliased: uint64(meta.NodeCount)}
 	if t.size != 24 && t.size != 28 && t.size != 32 {
 		return nil, fmt.Errorf("its search tree has records of %d bits", t.size)
 	}
@@ -83,8 +82,8 @@ type leaf struct {
 
 // walk calls visit with every network in ascending order, without gaps, up to
 // the first error. Aliases of the IPv4 space count as networks without data.
-func (t *tree) walk(visit func(leaf) error) error {
-	w := walker{t, visit, t.nodes}
+func (t *tree) walk(pacer *pacer, visit func(leaf) error) error {
+	w := walker{t, pacer, visit, t.nodes}
 	if t.nodes == 0 {
 		return errors.New("its search tree is empty")
 	}
@@ -93,6 +92,7 @@ func (t *tree) walk(visit func(leaf) error) error {
 
 type walker struct {
 	*tree
+	pacer *pacer
 	visit func(leaf) error
 	left  uint64 // nodes that may still be met
 }

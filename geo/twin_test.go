@@ -154,7 +154,7 @@ func (l *listed) records(visit func(Record) error) error {
 }
 
 // walk implements source.
-func (l *listed) walk(v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
+func (l *listed) walk(_ *pacer, v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
 	at4, at6 := netip.Addr{}, netip.Addr{}
 	for _, n := range l.networks {
 		p := n.prefix
@@ -219,7 +219,7 @@ func checkRandom(t *testing.T, seed uint64) {
 		}
 	}
 	unknown := Class(random.IntN(int(classes))) * scale
-	m, err := Compile(&Database{source: source, pacer: new(pacer)}, func(r Record) Class {
+	m, err := Compile(&Database{source: source}, func(r Record) Class {
 		if r == (Record{}) {
 			return unknown
 		}
