@@ -97,7 +97,7 @@ func (c *crowd) zone() string {
 // newCookie gets a server cookie and returns the OPT record with it.
 func (c *crowd) newCookie(t testing.TB) []byte {
 	t.Helper()
-	buf := make([]byte, stride)
+	buf := make([]byte, udpRoom)
 	query := queryFor(t, "ns1.bet.example.", option(optionCookie, 1, 2, 3, 4, 5, 6, 7, 8))
 	n := c.r.respond(c.snapshot, buf, copy(buf, query), crowdClient, false)
 	return option(optionCookie, buf[n-clientCookie-serverCookie:n]...) // it ends the message
@@ -236,7 +236,7 @@ func (q *queries) at(i int) ([]byte, netip.Addr) { return q.wire[q.ends[i]:q.end
 
 // answer sends a query to the responder, in one of the buffers of a batch.
 func (c *crowd) answer(buffers []byte, i int, msg []byte, from netip.Addr) []byte {
-	buf := buffers[i%batch*stride:][:stride:stride]
+	buf := buffers[i%batch*udpRoom:][:udpRoom:udpRoom]
 	return buf[:c.r.respond(c.snapshot, buf, copy(buf, msg), from, false)]
 }
 
@@ -244,7 +244,7 @@ func (c *crowd) answer(buffers []byte, i int, msg []byte, from netip.Addr) []byt
 func (c *crowd) check(t testing.TB, k kind) {
 	t.Helper()
 	q := c.queries(100, k)
-	buffers := make([]byte, batch*stride)
+	buffers := make([]byte, batch*udpRoom)
 	for i := range q.len() {
 		msg, from := q.at(i)
 		m := new(dns.Msg)
@@ -271,7 +271,7 @@ func TestNoAllocations(t *testing.T) {
 	}
 	some, none := c.table.NewInputs(), c.table.Evaluate(nil, drained)
 	some.Drains[0].On = true
-	buffers := make([]byte, batch*stride)
+	buffers := make([]byte, batch*udpRoom)
 	for _, state := range []*regions.State{c.table.Evaluate(nil, c.table.NewInputs()), c.table.Evaluate(nil, some), none} {
 		c.snapshot = c.snapshot.WithState(state)
 		const each = 350_000
@@ -312,7 +312,7 @@ func BenchmarkRespond(b *testing.B) {
 				b.Run(k.name, func(b *testing.B) {
 					c.check(b, k)
 					q := c.queries(crowdQueries, k)
-					buffers := make([]byte, batch*stride)
+					buffers := make([]byte, batch*udpRoom)
 					b.ReportAllocs()
 					for i := 0; b.Loop(); i++ {
 						msg, from := q.at(i % crowdQueries)
@@ -334,11 +334,11 @@ func (c *crowd) benchmarkLeast(b *testing.B, memory int) {
 	for i := range where {
 		where[i] = uint32(c.random.IntN(memory/64)) * 64
 	}
-	buffers := make([]byte, batch*stride)
+	buffers := make([]byte, batch*udpRoom)
 	at := uint32(0)
 	for i := 0; b.Loop(); i++ {
 		msg, _ := q.at(i % crowdQueries)
-		buf := buffers[i%batch*stride:][:stride:stride]
+		buf := buffers[i%batch*udpRoom:][:udpRoom:udpRoom]
 		n := copy(buf, msg)
 		at = where[i%crowdQueries] + uint32(lines[at]) // which is 0: the next line waits for this one
 		copy(buf[n:], lines[at:][:28])
@@ -349,14 +349,14 @@ func (c *crowd) benchmarkLeast(b *testing.B, memory int) {
 // has several in flight needs less than their sum.
 func BenchmarkStage(b *testing.B) {
 	c := newCrowd(b, 10_000)
-	buffers := make([]byte, batch*stride)
+	buffers := make([]byte, batch*udpRoom)
 	each := func(name string, k kind, stage func(r *responder, buf []byte, n int)) {
 		b.Run(name, func(b *testing.B) {
 			q := c.queries(crowdQueries, k)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				msg, from := q.at(i % crowdQueries)
-				buf := buffers[i%batch*stride:][:stride:stride]
+				buf := buffers[i%batch*udpRoom:][:udpRoom:udpRoom]
 				c.r.from = from
 				stage(&c.r, buf, copy(buf, msg))
 			}

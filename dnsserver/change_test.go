@@ -83,7 +83,7 @@ func BenchmarkStateChange(b *testing.B) {
 	for _, n := range []int{10, 10_000} {
 		b.Run(fmt.Sprintf("names=%d", n), func(b *testing.B) {
 			site := newSite(b, n, n)
-			server, err := Listen([]string{"127.0.0.1:0"}, zerolog.Nop())
+			server, err := Listen([]string{"127.0.0.1:0"}, DefaultLimits, zerolog.Nop())
 			if err != nil {
 				b.Fatal(err)
 			}
