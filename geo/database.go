@@ -83,7 +83,7 @@ func Open(path string, pace Pace) (*Database, error) {
 func readFile(path string, pacer *pacer) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("database: %w; name a .mmdb file that the server may read", err)
+		return nil, fmt.Errorf("%w; name a .mmdb file that the server may read", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()

@@ -129,7 +129,7 @@ func checkAll(cmd *cobra.Command, r *findings, static bool) {
 	list := checkZones(c, r)
 	if c.CookieSecrets != "" {
 		if _, err := readSecrets(c.CookieSecrets); err != nil {
-			r.fault(err.Error())
+			r.fault(c.fault("server.cookie_secrets", "server.cookie_secrets: %v", err).String())
 		}
 	}
 	geography := checkGeography(c, r)
@@ -148,7 +148,7 @@ func checkAll(cmd *cobra.Command, r *findings, static bool) {
 
 func checkZones(c *Config, r *findings) []zones.Status {
 	if _, err := os.ReadDir(c.ZoneDir); err != nil {
-		r.fault(fmt.Sprintf("%s: zones.dir: %v", c.File, err))
+		r.fault(c.fault("zones.dir", "zones.dir: %v; name the folder of the zone files", err).String())
 		return nil
 	}
 	store := zones.NewStore(zones.StoreConfig{Dir: c.ZoneDir, Steering: c.steering(), Log: zerolog.Nop()})
@@ -192,13 +192,13 @@ func warnOfTwoServers(view *zones.View, list []zones.Status, r *findings) {
 func checkGeography(c *Config, r *findings) string {
 	if c.Table().Len() == 0 {
 		if c.GeoDatabase != "" {
-			r.warning(fmt.Sprintf("%s: warning: geo.database is not used: there are no regions", c.File))
+			r.warning(c.fault("geo.database", "warning: geo.database is not used: there are no regions").String())
 		}
 		return "no geography"
 	}
 	db, _, err := openDatabase(c, c.GeoDatabase, geo.Fast)
 	if err != nil {
-		r.fault(err.Error())
+		r.fault(c.fault("geo.database", "geo.database: %v", err).String())
 		return "no geography"
 	}
 	return "geography " + db.Name()

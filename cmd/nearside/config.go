@@ -39,7 +39,8 @@ type Config struct {
 	Static          []string // owners that are never steered: lower case, absolute
 	Regions         []regions.Region
 
-	table *regions.Table // the regions as a table
+	table  *regions.Table // the regions as a table
+	places places         // for faults that show later
 }
 
 // EtcdConfig says where the drains are kept: inside this process, or in a cluster.
@@ -67,6 +68,11 @@ func (c *Config) Resolvers() []netip.Prefix {
 
 // Table returns the configured regions.
 func (c *Config) Table() *regions.Table { return c.table }
+
+// fault is what is wrong with the value at key, and where that was written.
+func (c *Config) fault(key, format string, arguments ...any) Fault {
+	return c.places.of(key, c.File).fault(format, arguments...)
+}
 
 // ControlSocket is the path of the unix socket of `status`, `reload` and `state accept`.
 func (c *Config) ControlSocket() string { return filepath.Join(c.DataDir, "control.sock") }
@@ -162,7 +168,7 @@ func Load(path string, over Overlay) (c *Config, warnings []string, err error) {
 	}
 	made := defaults()
 	c = &made
-	c.File = path
+	c.File, c.places = path, d.places
 	d.decode(c)
 	d.lay(over, c)
 	d.finish(c)
@@ -175,7 +181,7 @@ func Load(path string, over Overlay) (c *Config, warnings []string, err error) {
 // warnings names what is allowed and yet seldom meant.
 func (c *Config) warnings() []string {
 	if len(c.Regions) == 0 && (c.Etcd.Embedded || len(c.Etcd.Endpoints) > 0) {
-		return []string{c.File + ": etcd is not used: there are no regions to drain"}
+		return []string{c.fault("etcd", "etcd is not used: there are no regions to drain").String()}
 	}
 	return nil
 }

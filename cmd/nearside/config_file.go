@@ -28,17 +28,36 @@ const maxFaults = 100
 type decoder struct {
 	file    string
 	root    *yaml.Node // nil if the file could not be parsed
-	places  map[string]place
+	places  places
 	refused map[string]bool // keys with a value that was not understood
 	faults  Faults
 }
 
-// place is where a value was written. Values are found by their key and, in
-// lists, their index among the values that were understood: as in
-// "regions[0].prefixes[1]".
+// place is where a value was written.
 type place struct {
 	where string // the file, an environment variable or a flag
 	line  int    // in the file
+}
+
+// places is where values were written. They are found by their key and, in
+// lists, their index among the values that were understood: as in
+// "regions[0].prefixes[1]".
+type places map[string]place
+
+// of returns the place of the value at key, or else of the section in which it
+// is missing; the top of the file if that is missing too.
+func (p places) of(key, file string) place {
+	for ; key != ""; key = key[:max(0, strings.LastIndexAny(key, ".["))] {
+		if found, ok := p[key]; ok {
+			return found
+		}
+	}
+	return place{file, 1}
+}
+
+// fault is what is wrong with a value that was written at this place.
+func (p place) fault(format string, arguments ...any) Fault {
+	return Fault{Where: p.where, Line: p.line, What: fmt.Sprintf(format, arguments...)}
 }
 
 // readFile parses the file at path. What is wrong inside is among the faults of
@@ -57,7 +76,7 @@ func readFile(path string) (*decoder, error) {
 }
 
 func parseFile(path string, content []byte) *decoder {
-	d := &decoder{file: path, places: make(map[string]place), refused: make(map[string]bool)}
+	d := &decoder{file: path, places: make(places), refused: make(map[string]bool)}
 	if len(content) > maxFile {
 		d.fault(0, "larger than %d MiB: this is no configuration", maxFile>>20)
 		return d
@@ -133,14 +152,7 @@ func (d *decoder) fault(line int, format string, arguments ...any) {
 // faultAt notes what is wrong with the value at key, or else with the section
 // in which it is missing.
 func (d *decoder) faultAt(key, format string, arguments ...any) {
-	at := place{d.file, 1}
-	for ; key != ""; key = key[:max(0, strings.LastIndexAny(key, ".["))] {
-		if found, ok := d.places[key]; ok {
-			at = found
-			break
-		}
-	}
-	d.faults = append(d.faults, Fault{Where: at.where, Line: at.line, What: fmt.Sprintf(format, arguments...)})
+	d.faults = append(d.faults, d.places.of(key, d.file).fault(format, arguments...))
 }
 
 // found notes that the value at key stands at a line of the file.

@@ -53,7 +53,7 @@ func (d *decoder) listeners(c *Config) {
 				d.faultAt(fmt.Sprintf("server.listen[%d]", i), "server.listen: %s is covered by %s; keep one of them", b, a)
 			}
 		}
-		if collide(b, c.AdminListen) {
+		if !d.refused["admin.listen"] && collide(b, c.AdminListen) {
 			d.faultAt("admin.listen", "admin.listen: %s is taken by server.listen %s; choose another port", c.AdminListen, b)
 		}
 	}
@@ -98,6 +98,7 @@ func (d *decoder) subnets(c *Config) {
 // etcd checks that drains come from exactly one place.
 func (d *decoder) etcd(c *Config) {
 	switch {
+	case d.refused["etcd.embedded"]: // what was meant is unknown
 	case c.Etcd.Embedded && len(c.Etcd.Endpoints) > 0:
 		d.faultAt("etcd.endpoints", "etcd.embedded and etcd.endpoints exclude each other; keep one of them")
 	case len(c.Regions) > 0 && !c.Etcd.Embedded && len(c.Etcd.Endpoints) == 0 && !d.refused["etcd.endpoints"]:

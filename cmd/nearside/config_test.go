@@ -80,7 +80,7 @@ func TestLoadDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := defaults()
-	want.File, want.ServerID, want.ZoneDir, want.table = c.File, "ns1", c.ZoneDir, c.table
+	want.File, want.ServerID, want.ZoneDir, want.table, want.places = c.File, "ns1", c.ZoneDir, c.table, c.places
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("got  %+v\nwant %+v", *c, want)
 	}
@@ -179,7 +179,6 @@ func TestOverlayFaults(t *testing.T) {
 		`NEARSIDE_GEO_DEPTH: "0x3" is no whole number; write plain decimal digits, without a unit`,
 		`--etcd.embedded: "maybe" is neither true nor false`,
 		`NEARSIDE_SERVER_LISTEN: server.listen: 127.0.0.1:1 is covered by 127.0.0.1:1; keep one of them`,
-		`NEARSIDE_ETCD_ENDPOINTS: etcd.embedded and etcd.endpoints exclude each other; keep one of them`,
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -134,7 +134,7 @@ func (s *server) load() (*dnsserver.Snapshot, error) {
 	group.Go(func() error {
 		view = s.zones.load()
 		if _, err := os.ReadDir(s.config.ZoneDir); err != nil && view.Len() == 0 {
-			return fmt.Errorf("zones.dir: %w; name the folder of the zone files", err)
+			return Faults{s.config.fault("zones.dir", "zones.dir: %v; name the folder of the zone files", err)}
 		}
 		return nil
 	})
