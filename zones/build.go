@@ -93,7 +93,11 @@ func (b *builder) findApex(origin []byte, fixed bool) bool {
 		}
 	}
 	if len(b.soas) == 0 && !b.lost(dns.TypeSOA) {
-		b.faults.errorf(place{}, "no SOA record for %s; a zone has one at its apex", nameText(origin))
+		first := place{line: 1}
+		if len(b.records) > 0 {
+			first = b.records[0].place
+		}
+		b.faults.errorf(first, "no SOA record for %s; a zone has one at its apex", nameText(origin))
 	}
 	return apex >= 0
 }

@@ -238,13 +238,15 @@ func appendLower(dst, b []byte) []byte {
 	return dst
 }
 
-// soa takes the serial and the negative answer from the SOA record.
+// soa takes place, serial and the negative answer from the SOA record.
 func (c *compiler) soa() {
 	z := c.zone
 	s, ok := z.typed(&z.nodes[c.apex], dns.TypeSOA)
 	if !ok || s.Count != 1 || len(s.Wire) < fixed+20 {
 		return // reported as a fault
 	}
+	g, _ := c.get(c.apex, dns.TypeSOA)
+	z.file, z.line = c.faults.files[c.at(g).file], int(c.at(g).line)
 	numbers := s.Wire[len(s.Wire)-20:]
 	z.serial = binary.BigEndian.Uint32(numbers)
 	z.negative = bytes.Clone(s.Wire)

@@ -212,8 +212,12 @@ func (s *Store) separate() {
 			owners[e.origin()] = e
 			continue
 		}
-		e.faults = append(slices.Clone(e.faults), Fault{File: filepath.Join(s.Dir, e.name),
-			Message: fmt.Sprintf("the zone %s is in %s too, which is served; delete one of them", e.origin(), filepath.Join(s.Dir, first.name))})
+		twice := Fault{File: filepath.Join(s.Dir, e.name),
+			Message: fmt.Sprintf("the zone %s is in %s too, which is served; delete one of them", e.origin(), filepath.Join(s.Dir, first.name))}
+		if e.state == StateOK {
+			twice.File, twice.Line = e.zone.file, e.zone.line
+		}
+		e.faults = append(slices.Clone(e.faults), twice)
 		e.files = nil // so that it is read again, in case the other one goes
 		e.state = StateFailed
 	}

@@ -511,7 +511,7 @@ func TestOneOriginTwice(t *testing.T) {
 	f.write("z.zone", "$ORIGIN a.example.\n"+zoneText(2, 0))
 	f.reload()
 	f.want("a.example. 1 ok", "a.example. 1 failed")
-	f.wantFault("z.zone: the zone a.example. is in " + filepath.Join("a.example.zone"))
+	f.wantFault("z.zone:3: the zone a.example. is in " + filepath.Join("a.example.zone"))
 	f.remove("a.example.zone")
 	f.reload()
 	f.want("a.example. 2 ok")

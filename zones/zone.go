@@ -85,6 +85,8 @@ type Zone struct {
 	origin  string
 	apex    []byte
 	serial  uint32
+	file    string // where the SOA record stands
+	line    int
 	records int
 	failed  bool
 
