@@ -35,8 +35,11 @@ var arrows = map[string]struct {
 	"zones": {
 		libraries: []string{"github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/sync"},
 	},
+	"yamlfault": {
+		std: []string{"bytes", "regexp", "strconv", "strings"},
+	},
 	"healthsync": {
-		ours:      []string{"regions"},
+		ours:      []string{"regions", "yamlfault"},
 		libraries: []string{"go.etcd.io/etcd/", "go.uber.org/zap", "google.golang.org/grpc", "github.com/rs/zerolog", "golang.org/x/sync", "gopkg.in/yaml.v3"},
 	},
 	"dnsserver": {
@@ -48,7 +51,7 @@ var arrows = map[string]struct {
 		libraries: []string{"github.com/prometheus/", "github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/net/netutil"},
 	},
 	"cmd/nearside": {
-		ours: []string{"console", "dnsserver", "geo", "healthsync", "regions", "zones"},
+		ours: []string{"console", "dnsserver", "geo", "healthsync", "regions", "yamlfault", "zones"},
 		libraries: []string{
 			"github.com/spf13/", "gopkg.in/yaml.v3", "github.com/miekg/dns", "github.com/fsnotify/fsnotify", "github.com/rs/zerolog", "golang.org/x/sync", "golang.org/x/sys", "go.etcd.io/etcd/client/",
 		},

@@ -6,11 +6,13 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
 
 	"nearside/regions"
+	"nearside/yamlfault"
 )
 
 // forced is what the break-glass file asks for, by names of regions.
@@ -39,24 +41,35 @@ func readOverride(path string, table *regions.Table) (forced, error) {
 // that aliases cannot unfold.
 func parseOverride(path string, content []byte, table *regions.Table) (forced, error) {
 	var document, second yaml.Node
+	fault := func(line int, format string, args ...any) error {
+		where := path
+		if line > 0 {
+			where += ":" + strconv.Itoa(line)
+		}
+		return fmt.Errorf("%s: %s", where, fmt.Sprintf(format, args...))
+	}
+	syntax := func(err error) error {
+		line, what := yamlfault.Locate(err, content)
+		return fault(line, "%s", what)
+	}
 	decoder := yaml.NewDecoder(strings.NewReader(string(content)))
 	if err := decoder.Decode(&document); err == io.EOF {
 		return forced{}, nil // empty, or comments alone
 	} else if err != nil {
-		return forced{}, yamlFault(path, err)
+		return forced{}, syntax(err)
 	}
-	if err := decoder.Decode(&second); err != io.EOF {
-		return forced{}, fmt.Errorf("%s: a second document follows: write one", path)
-	}
-	fault := func(n *yaml.Node, format string, args ...any) error {
-		return fmt.Errorf("%s:%d: %s", path, n.Line, fmt.Sprintf(format, args...))
+	switch err := decoder.Decode(&second); {
+	case err == nil:
+		return forced{}, fault(second.Line, "a second document follows: write one")
+	case err != io.EOF:
+		return forced{}, syntax(err)
 	}
 	root := document.Content[0]
 	switch {
 	case isNull(root):
 		return forced{}, nil
 	case root.Kind != yaml.MappingNode:
-		return forced{}, fault(root, "write drain: [REGION, ...] and up: [REGION, ...]")
+		return forced{}, fault(root.Line, "write drain: [REGION, ...] and up: [REGION, ...]")
 	}
 	var f forced
 	seen := make(map[string]bool)
@@ -65,34 +78,25 @@ func parseOverride(path string, content []byte, table *regions.Table) (forced, e
 		list := map[string]*[]string{"drain": &f.Drain, "up": &f.Up}[key.Value]
 		switch {
 		case list == nil || key.Kind != yaml.ScalarNode: // an alias has the name of its anchor
-			return forced{}, fault(key, "unknown key %s: there are drain and up", printable(key.Value))
+			return forced{}, fault(key.Line, "unknown key %s: there are drain and up", printable(key.Value))
 		case seen[key.Value]:
-			return forced{}, fault(key, "%s is given twice", key.Value)
+			return forced{}, fault(key.Line, "%s is given twice", key.Value)
 		case value.Kind != yaml.SequenceNode && !isNull(value):
-			return forced{}, fault(value, "%s is a list: write %s: [REGION, ...]", key.Value, key.Value)
+			return forced{}, fault(value.Line, "%s is a list: write %s: [REGION, ...]", key.Value, key.Value)
 		}
 		seen[key.Value] = true
 		for _, item := range value.Content {
 			if _, known := table.Named(item.Value); item.Kind != yaml.ScalarNode || !known {
-				return forced{}, fault(item, "unknown region %s: the configuration has %s",
+				return forced{}, fault(item.Line, "unknown region %s: the configuration has %s",
 					printable(item.Value), strings.Join(table.Names(table.All()), ", "))
 			}
 			if slices.Contains(f.Drain, item.Value) || slices.Contains(f.Up, item.Value) {
-				return forced{}, fault(item, "region %s is named twice", item.Value)
+				return forced{}, fault(item.Line, "region %s is named twice", item.Value)
 			}
 			*list = append(*list, item.Value)
 		}
 	}
 	return f, nil
-}
-
-// yamlFault turns "yaml: line 3: what" into file:line: what.
-func yamlFault(path string, err error) error {
-	what := strings.TrimPrefix(err.Error(), "yaml: ")
-	if rest, found := strings.CutPrefix(what, "line "); found {
-		return fmt.Errorf("%s:%s", path, rest)
-	}
-	return fmt.Errorf("%s: %s", path, what)
 }
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 
 	"nearside/regions"
+	"nearside/yamlfault"
 )
 
 // maxFile bounds the configuration file, in octets: 64 regions with a thousand
@@ -117,29 +116,10 @@ func invalidUTF8(content []byte) int {
 	return -1
 }
 
-var yamlError = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
-
-// syntax reports that the file is no YAML. Tabs are the commonest reason, and
-// the parser says so in words that nobody understands.
+// syntax reports that the file is no YAML.
 func (d *decoder) syntax(err error, content []byte) {
-	for i, line := range bytes.Split(content, []byte("\n")) {
-		indent := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]
-		if bytes.ContainsRune(indent, '\t') && len(indent) < len(line) && line[len(indent)] != '#' {
-			d.fault(i+1, "a tab indents this line; YAML wants spaces")
-			return
-		}
-	}
-	line, what := 1, err.Error()
-	if m := yamlError.FindStringSubmatch(what); m != nil {
-		what = m[2]
-		if n, err := strconv.Atoi(m[1]); err == nil {
-			line = n
-		}
-		if strings.HasPrefix(what, "did not find expected") {
-			line++ // the parser proper counts from 0, its scanner from 1
-		}
-	}
-	d.fault(line, "no YAML: %s", what)
+	line, what := yamlfault.Locate(err, content)
+	d.fault(line, "%s", what)
 }
 
 // fault notes what is wrong at a line of the file.
