@@ -19,8 +19,9 @@ type compiler struct {
 }
 
 // compile checks the records and makes the zone. If there are faults that are
-// no warnings, the zone is of no use.
-func (b *builder) compile(s Steering, lenient bool) *Zone {
+// no warnings, the zone is of no use. others is where NS records of other zones
+// point at.
+func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	b.arrange()
 	z := &Zone{
 		origin:  b.text(b.apex),
@@ -34,6 +35,10 @@ func (b *builder) compile(s Steering, lenient bool) *Zone {
 		wire:    make([]byte, 0, len(b.names.text)+len(b.rdata)+fixed*len(b.records)),
 	}
 	c := &compiler{builder: b, zone: z, steer: newSteerer(b, s, lenient)}
+	if s.RegionOf != nil {
+		z.servers = c.steer.findTargets(others.within(z.apex))
+		c.steer.findLabels()
+	}
 	b.checkApex()
 	for i := range uint32(b.names.len()) {
 		b.check(i)
@@ -48,7 +53,7 @@ func (b *builder) compile(s Steering, lenient bool) *Zone {
 		c.additional(i)
 	}
 	c.soa()
-	z.servers = c.steer.servers
+	z.pinned = c.steer.effective
 	slices.Sort(z.steered)
 	slices.Sort(z.single)
 	return z

@@ -16,6 +16,8 @@ type files struct {
 	dir   string
 	names []string // in the order of reading, the zone file first
 	seen  map[string]seen
+
+	forgotten bool // the bytes are no longer there
 }
 
 // seen is one file as it was read.
@@ -73,6 +75,7 @@ func (f *files) same(again *files) bool {
 
 // forget lets go of the bytes.
 func (f *files) forget() {
+	f.forgotten = true
 	for name, s := range f.seen {
 		s.data = nil
 		f.seen[name] = s

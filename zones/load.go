@@ -15,6 +15,7 @@ type job struct {
 	fixed    bool   // the file cannot say that the origin is another one
 	lenient  bool   // see steerer
 	steering Steering
+	others   targets           // of NS records of other zones
 	progress func(records int) // called now and then; may be nil
 }
 
@@ -63,7 +64,7 @@ func (j job) load() (z *Zone, faults []Fault) {
 		c.errorf(place{}, "the zone has more than %d octets of names and RDATA; split it", maxArena)
 	}
 	if b.findApex(j.origin, j.fixed) {
-		z = b.compile(j.steering, j.lenient)
+		z = b.compile(j.steering, j.lenient, j.others)
 	}
 	if c.errors > 0 {
 		z = nil

@@ -22,6 +22,7 @@ type member struct {
 	twin     bool     // another file claims the zone and is served
 	accepted bool     // an operator lifts the hold
 	former   *member  // the zone that the file was before its origin changed
+	counted  *Zone    // the version that is in Store.pointed; nil: none
 }
 
 // good reports whether there is a version that can be served.
@@ -81,7 +82,7 @@ func (s *Store) load(name string, from source) (*Zone, []Fault) {
 	if err != nil {
 		return nil, []Fault{{File: filepath.Join(s.Dir, name), Message: "the file's name is no zone's: " + err.Error()}}
 	}
-	return job{source: from, dir: s.Dir, name: name, origin: origin, steering: s.Steering, progress: s.progress(name)}.load()
+	return job{source: from, dir: s.Dir, name: name, origin: origin, steering: s.Steering, others: s.pointed.list, progress: s.progress(name)}.load()
 }
 
 // progressPeriod is how often a load that takes long shows in the log.
@@ -103,7 +104,7 @@ func (e *member) adopt(z *Zone) {
 	if e.good() && e.origin() != z.origin {
 		former := *e
 		former.name, former.files, former.gone, former.fresh = e.origin(), nil, true, false
-		e.former, e.kept = &former, keptInfo{}
+		e.former, e.kept, e.counted = &former, keptInfo{}, nil
 	}
 	e.zone, e.state, e.loaded, e.fresh = z, StateOK, time.Now(), true
 }
@@ -158,7 +159,7 @@ func (s *Store) restore(l keptInfo) (*Zone, []Fault) {
 	if err != nil {
 		return nil, []Fault{{File: path, Message: err.Error()}}
 	}
-	j := job{source: k, dir: path, name: k.File, origin: origin, fixed: true, steering: s.Steering, progress: s.progress(path)}
+	j := job{source: k, dir: path, name: k.File, origin: origin, fixed: true, steering: s.Steering, others: s.pointed.list, progress: s.progress(path)}
 	z, faults := j.load()
 	if z == nil {
 		j.lenient = true

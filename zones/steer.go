@@ -2,6 +2,7 @@ package zones
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"math/bits"
 	"net/netip"
@@ -18,11 +19,12 @@ import (
 type steerer struct {
 	Steering
 	*builder
-	lenient bool
-	targets []bool              // by name: an NS record points at it
-	labels  map[uint32][]uint32 // owner -> its names REGION._region.OWNER
-	inside  []bool              // by name: it is or lies below _region; nil: none does
-	servers []string            // wire names outside the zone that NS records point at, sorted
+	lenient   bool
+	targets   []bool              // by name: it answers for the target of an NS record of this zone
+	pinned    map[uint32]string   // name -> a target of NS records of other zones that it answers for
+	effective []string            // those of pinned without which their name would be steered
+	labels    map[uint32][]uint32 // owner -> its names REGION._region.OWNER
+	inside    []bool              // by name: it is or lies below _region; nil: none does
 }
 
 // plan is what steering makes of a name. The zero value is a plain name.
@@ -53,12 +55,7 @@ func (p plan) hides(typ uint16) bool {
 func signing(typ uint16) bool { return typ == dns.TypeRRSIG || typ == dns.TypeNSEC }
 
 func newSteerer(b *builder, s Steering, lenient bool) *steerer {
-	st := &steerer{Steering: s, builder: b, lenient: lenient}
-	if s.RegionOf != nil {
-		st.findTargets()
-		st.findLabels()
-	}
-	return st
+	return &steerer{Steering: s, builder: b, lenient: lenient, pinned: make(map[uint32]string)}
 }
 
 // plan decides about a name.
@@ -70,7 +67,10 @@ func (s *steerer) plan(i uint32) plan {
 	if labels := s.labels[i]; len(labels) > 0 {
 		p.labels = s.byLabel(i, labels)
 	}
-	if !s.targets[i] && (s.inside == nil || !s.inside[i]) {
+	if s.serves(i) {
+		return s.pin(i, p)
+	}
+	if s.inside == nil || !s.inside[i] {
 		p.regions, p.leaveOut = s.byAddress(i)
 	}
 	if len(p.labels) > 0 && bits.OnesCount64(p.regions) > 1 {
@@ -101,9 +101,11 @@ func (s *steerer) regionNames(regions uint64) string {
 	return strings.Join(names, ", ")
 }
 
-// findTargets notes the targets of NS records: those of the zone are always
-// static, and those outside are for whoever has all zones to look at.
-func (s *steerer) findTargets() {
+// findTargets notes the names that answer for the targets of NS records: they
+// are always static. It returns the targets, sorted, that other zones may have
+// to answer for: those outside this zone and below its cuts. others is the
+// targets of other zones within this one.
+func (s *steerer) findTargets(others []string) (servers []string) {
 	s.targets = make([]bool, s.names.len())
 	outside := make(map[string]bool)
 	var room [maxName]byte
@@ -113,20 +115,69 @@ func (s *steerer) findTargets() {
 		}
 		for _, r := range s.all(g) {
 			target := appendLower(room[:0], s.data(s.records[r]))
-			if t, ok := s.names.find(target); ok {
+			if !under(target, s.names.name(s.apex)) {
+				outside[string(target)] = true
+				continue
+			}
+			t, ok := s.resolve(target)
+			if ok {
 				s.targets[t] = true
-			} else if !bytes.HasSuffix(target, s.names.name(0)) {
+			}
+			if s.cuts[t] != 0 {
 				outside[string(target)] = true
 			}
 		}
 	}
-	s.servers = slices.Sorted(maps.Keys(outside))
+	for _, target := range others {
+		if t, ok := s.resolve([]byte(target)); ok {
+			s.pinned[t] = target
+		}
+	}
+	return slices.Sorted(maps.Keys(outside))
 }
 
-// byAddress returns the regions in which the owner has addresses, none if it is
-// plain, and whether some of its records are to be left out.
-func (s *steerer) byAddress(i uint32) (regions uint64, leaveOut bool) {
-	var amiss []uint32
+// serves reports whether a name answers for the target of an NS record.
+func (s *steerer) serves(i uint32) bool {
+	_, pinned := s.pinned[i]
+	return pinned || s.targets[i]
+}
+
+// pin is the plan for a name that answers for the target of an NS record, p what
+// its labels say: it answers with all it has, whatever is drained. Resolvers
+// would otherwise lose name servers with a region.
+func (s *steerer) pin(i uint32, p plan) plan {
+	regions, _ := s.addresses(i)
+	for n := range p.labels {
+		regions |= p.labels[n].regions
+		p.labels[n].regions = 0
+	}
+	if target, pinned := s.pinned[i]; bits.OnesCount64(regions) > 1 && !s.static(i) {
+		which := "an NS record points at it"
+		if !s.targets[i] {
+			which = fmt.Sprintf("an NS record of another zone points at %s", nameText([]byte(target)))
+		}
+		s.faults.warnf(s.placeOf(i), "%s is in several regions (%s) and yet static, because %s; if that is meant, list it in steering.static",
+			s.text(i), s.regionNames(regions), which)
+		if pinned && !s.targets[i] {
+			s.effective = append(s.effective, target)
+		}
+	}
+	return plan{labels: p.labels}
+}
+
+// placeOf returns where the addresses of a name start, or its region labels.
+func (s *steerer) placeOf(i uint32) place {
+	groups := s.groupsOf(i)
+	if n := slices.IndexFunc(groups, func(g group) bool { return addressed(g.typ) }); n >= 0 {
+		return s.at(groups[n])
+	}
+	return s.at(s.groupsOf(s.labels[i][0])[0])
+}
+
+// addresses returns the regions in which the owner has addresses, and the
+// records that are amiss if it is to be steered: with addresses in no region, or
+// in several.
+func (s *steerer) addresses(i uint32) (regions uint64, amiss []uint32) {
 	for _, g := range s.groupsOf(i) {
 		if !addressed(g.typ) {
 			continue
@@ -139,6 +190,13 @@ func (s *steerer) byAddress(i uint32) (regions uint64, leaveOut bool) {
 			}
 		}
 	}
+	return regions, amiss
+}
+
+// byAddress returns the regions in which the owner has addresses, none if it is
+// plain, and whether some of its records are to be left out.
+func (s *steerer) byAddress(i uint32) (regions uint64, leaveOut bool) {
+	regions, amiss := s.addresses(i)
 	if regions == 0 || s.static(i) {
 		return 0, false
 	}

@@ -32,8 +32,10 @@ type Store struct {
 	keeper  keeper
 	started bool               // what is kept has been listed
 	members map[string]*member // by file name; a zone without a file by its origin
-	folder  *Fault             // what is wrong with the folder itself
-	told    map[Fault]bool     // faults that stand in the log already
+	left    []*Zone            // served at the last reload, in members no more
+	pointed pointed
+	folder  *Fault         // what is wrong with the folder itself
+	told    map[Fault]bool // faults that stand in the log already
 
 	status      atomic.Pointer[[]Status]
 	folderFault atomic.Pointer[Fault]
@@ -42,7 +44,10 @@ type Store struct {
 
 // NewStore makes a store. Nothing is read before Reload.
 func NewStore(c StoreConfig) *Store {
-	return &Store{StoreConfig: c, keeper: keeper{c.KeepDir}, members: make(map[string]*member)}
+	return &Store{
+		StoreConfig: c, keeper: keeper{c.KeepDir}, members: make(map[string]*member),
+		pointed: pointed{zones: make(map[string]int)},
+	}
 }
 
 // Reload reads what changed since last time and returns the view to serve. It
@@ -92,8 +97,8 @@ func (s *Store) reload(all bool) *View {
 	s.refresh(all)
 	s.separate()
 	s.part(before)
+	view := s.pin(s.view())
 	s.keep()
-	view := s.view()
 	s.publish()
 	s.tell()
 	for _, e := range s.members {
@@ -238,7 +243,7 @@ func (s *Store) part(before int) {
 			continue
 		}
 		if !e.good() || e.twin || present[e.origin()] {
-			delete(s.members, e.name) // never served, or served from another file
+			s.drop(e) // never served, or served from another file
 			continue
 		}
 		gone = append(gone, e)
@@ -253,10 +258,18 @@ func (s *Store) part(before int) {
 			e.state = StateHeld
 			continue
 		}
-		delete(s.members, e.name)
+		s.drop(e)
 		if s.KeepDir != "" {
 			s.keepFailed(s.keeper.remove(e.origin()), e.origin())
 		}
+	}
+}
+
+// drop forgets a member.
+func (s *Store) drop(e *member) {
+	delete(s.members, e.name)
+	if e.counted != nil {
+		s.left = append(s.left, e.counted)
 	}
 }
 

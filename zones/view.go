@@ -2,10 +2,6 @@ package zones
 
 import (
 	"iter"
-	"maps"
-	"slices"
-
-	"github.com/miekg/dns"
 )
 
 // View is an immutable set of zones.
@@ -46,6 +42,17 @@ func (v *View) Find(qname []byte) (z *Zone, index int) {
 	}
 }
 
+// above calls f for each zone at or above a name.
+func (v *View) above(name []byte, f func(*Zone)) {
+	for z, _ := v.Find(name); z != nil; z, _ = v.Find(name) {
+		f(z)
+		if len(z.apex) == 1 {
+			return
+		}
+		name = z.apex[1+int(z.apex[0]):]
+	}
+}
+
 // Exhausted returns the number of steered RRsets that have no region but the
 // drained ones (bit i stands for region i), and the origin of a zone with one.
 func (v *View) Exhausted(drained uint64) (n int, origin string) {
@@ -60,21 +67,6 @@ func (v *View) Exhausted(drained uint64) (n int, origin string) {
 		}
 	}
 	return n, origin
-}
-
-// SteeredServers returns the names, sorted, that are targets of NS records in
-// one zone and steered in another: the loader of either cannot see it.
-func (v *View) SteeredServers() []string {
-	names := make(map[string]bool)
-	for _, z := range v.zones {
-		for _, server := range z.servers {
-			in, _ := v.Find([]byte(server))
-			if in != nil && !in.Failed() && in.Lookup([]byte(server), dns.TypeA).Steered {
-				names[nameText([]byte(server))] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(names))
 }
 
 // All yields the zones, sorted by origin.

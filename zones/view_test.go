@@ -1,9 +1,6 @@
 package zones
 
-import (
-	"slices"
-	"testing"
-)
+import "testing"
 
 // viewOf makes the view of these zones, which must be good.
 func viewOf(t *testing.T, texts map[string]string) *View {
@@ -44,20 +41,5 @@ func TestExhausted(t *testing.T) {
 	}
 	if n, _ := v.Exhausted(eu | us | ap); n != 2 {
 		t.Errorf("with all drained: %d, want 2", n)
-	}
-}
-
-// A name server that is steered in its own zone: neither loader can know.
-func TestSteeredServers(t *testing.T) {
-	b := head + "@ NS ns.c.example.\nns A 192.0.2.1\nns A 198.51.100.1\nstatic.ns A 192.0.2.1\nstatic.ns A 198.51.100.1\nplain A 192.0.2.1\n"
-	v := viewOf(t, map[string]string{
-		"a.example": head + "@ NS ns.b.example.\n@ NS plain.b.example.\n@ NS missing.b.example.\n@ NS ns.d.example.\n",
-		"b.example": b,
-	})
-	if got := v.SteeredServers(); !slices.Equal(got, []string{"ns.b.example."}) {
-		t.Errorf("%v", got)
-	}
-	if got := viewOf(t, map[string]string{"b.example": b}).SteeredServers(); len(got) > 0 {
-		t.Errorf("without the zone that points at it: %v", got)
 	}
 }

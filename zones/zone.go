@@ -102,7 +102,8 @@ type Zone struct {
 	extras  []extra
 	wire    []byte // per node its name, then its RRsets: one stretch of memory for one query
 
-	servers []string // wire names of NS targets outside the zone, sorted
+	servers []string // wire names of NS targets that other zones may answer for, sorted
+	pinned  []string // wire names of NS targets of other zones that keep a name here from being steered
 	steered []string // owners, sorted
 	single  []string // owners whose addresses lie in one region only, sorted
 }

@@ -159,9 +159,6 @@ func checkZones(c *Config, r *findings) []zones.Status {
 			r.zone(f)
 		}
 	}
-	for _, name := range view.SteeredServers() {
-		r.warning("warning: " + steeredServer(name))
-	}
 	if len(list) == 0 {
 		r.warning(fmt.Sprintf("%s: warning: no file ends in .zone: every query would be refused", c.ZoneDir))
 	}

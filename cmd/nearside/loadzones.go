@@ -185,14 +185,7 @@ func (l *zoneLoader) alarms() []string {
 			alarms = append(alarms, fmt.Sprintf("zone %s: its file is bad and never was good, the answer is SERVFAIL", z.Origin))
 		}
 	}
-	for _, name := range l.current().SteeredServers() {
-		alarms = append(alarms, steeredServer(name))
-	}
 	return alarms
-}
-
-func steeredServer(name string) string {
-	return fmt.Sprintf("%s is a name server of another zone here, but steered: list it in steering.static", name)
 }
 
 // signalChange asks for one more reload.

@@ -1,0 +1,96 @@
+package zones
+
+import (
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+// maxPasses bounds the passes of pin. The targets of a zone's NS records do not
+// depend on what is steered, so the second finds nothing to do unless a file
+// changes meanwhile; that file is due for another reload anyhow.
+const maxPasses = 3
+
+// pin makes the zones static where NS records of other zones point, which none
+// of them can know by itself, and steered again where none points any more. It
+// returns the view of what comes of it.
+func (s *Store) pin(v *View) *View {
+	for range maxPasses {
+		changed := s.recount()
+		if len(changed) == 0 {
+			break
+		}
+		again := make(map[*Zone]bool)
+		for _, target := range changed {
+			v.above([]byte(target), func(z *Zone) {
+				if s.pointed.zones[target] == 0 {
+					again[z] = again[z] || slices.Contains(z.pinned, target)
+				} else {
+					again[z] = again[z] || z.steers(target)
+				}
+			})
+		}
+		for _, e := range s.members {
+			if e.zone != nil && !e.twin && again[e.zone] {
+				s.recompile(e)
+			}
+		}
+		v = s.view()
+	}
+	return v
+}
+
+// recount brings Store.pointed up to date and returns the names that came or went.
+func (s *Store) recount() []string {
+	old, served := s.left, []*Zone(nil)
+	s.left = nil
+	for _, e := range s.members {
+		z := e.zone
+		if e.twin {
+			z = nil
+		}
+		if e.counted == z {
+			continue
+		}
+		if e.counted != nil {
+			old = append(old, e.counted)
+		}
+		if z != nil {
+			served = append(served, z)
+		}
+		e.counted = z
+	}
+	return s.pointed.replace(served, old)
+}
+
+// steers reports whether the answer for a name depends on the region.
+func (z *Zone) steers(name string) bool {
+	return !z.failed && z.Lookup([]byte(name), dns.TypeA).Steered
+}
+
+// recompile makes a zone anew from what it was made of, now that other zones
+// point at other names. If that is gone, the zone stays as it is: the file has
+// changed and is due for a reload, or the disk has failed.
+func (s *Store) recompile(e *member) {
+	if e.state != StateOK {
+		if z, faults := s.restore(e.kept); z != nil && !e.fresh {
+			e.zone = z
+			for _, f := range faults {
+				if !slices.Contains(e.faults, f) {
+					e.faults = append(e.faults, f)
+				}
+			}
+		}
+		return
+	}
+	if e.files == nil || e.files.forgotten {
+		again := newFiles(s.Dir, e.name)
+		if e.files == nil || !e.files.same(again) {
+			return
+		}
+		e.files = again
+	}
+	if z, faults := s.load(e.name, e.files); z != nil && z.origin == e.zone.origin {
+		e.zone, e.faults = z, faults
+	}
+}
