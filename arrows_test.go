@@ -33,7 +33,7 @@ var arrows = map[string]struct {
 		std: []string{"bytes", "cmp", "errors", "fmt", "iter", "maps", "math", "math/bits", "net/netip", "slices", "sort", "strconv", "strings"},
 	},
 	"zones": {
-		libraries: []string{"github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/sync"},
+		libraries: []string{"github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/sync", "golang.org/x/sys"},
 	},
 	"yamlfault": {
 		std: []string{"bytes", "regexp", "strconv", "strings"},

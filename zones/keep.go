@@ -3,6 +3,7 @@ package zones
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,7 +12,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // keeper holds the last good version of each zone in a folder, one file per
@@ -114,19 +118,13 @@ func (k keeper) list() ([]keptInfo, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	var list []keptInfo
-	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), keptSuffix) {
-			continue
-		}
-		l, e := k.readLabel(filepath.Join(k.dir, e.Name()))
-		if e != nil {
-			err = errors.Join(err, e)
-			continue
-		}
-		list = append(list, l)
-	}
-	return list, err
+	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return !strings.HasSuffix(e.Name(), keptSuffix) })
+	labels, faults := make([]keptInfo, len(entries)), make([]error, len(entries))
+	eachOf(len(entries), func(i int) {
+		labels[i], faults[i] = k.readLabel(filepath.Join(k.dir, entries[i].Name()))
+	})
+	labels = slices.DeleteFunc(labels, func(l keptInfo) bool { return l.Origin == "" })
+	return labels, errors.Join(append(faults, err)...)
 }
 
 // readLabel reads the first two lines of a kept version. It must lie where load
@@ -146,7 +144,7 @@ func (k keeper) readLabel(file string) (keptInfo, error) {
 	if damaged || l.File == "" || !canonical(l.Origin) || k.path(l.Origin) != file {
 		return keptInfo{}, fmt.Errorf("last good version %s: %w", file, errKept)
 	}
-	l.digest = digest
+	l.digest, l.Files = digest, nil // load reads it again
 	return l, nil
 }
 
@@ -170,39 +168,93 @@ func (k keeper) load(origin string) (kept, error) {
 	return decodeKept(data)
 }
 
-// write keeps a version in place of the one before: whole or not at all, also
-// when the machine stops meanwhile. The caller calls sync afterwards. Nothing
-// is written if the version before had the same digest.
-func (k keeper) write(v kept, before string) (digest string, err error) {
-	contents, digest, err := v.encode()
-	if err != nil || digest == before {
-		return digest, err
-	}
-	path := k.path(v.Origin)
-	temporary := path + ".new"
-	if err := writeSynced(temporary, contents); err != nil {
-		os.Remove(temporary)
-		return "", err
-	}
-	return digest, os.Rename(temporary, path)
+// version is a version to be kept.
+type version struct {
+	kept
+	before  string // the digest of the one kept before; "": none
+	drafted bool   // it differs, and lies beside the one before
+	err     error  // why it could not be kept
 }
 
-func writeSynced(path string, contents []byte) error {
+// fewVersions can each be forced to the disk on its own; for more it is cheaper
+// to do that for the whole file system.
+const fewVersions = 16
+
+// write keeps versions in place of those before: each whole or not at all, also
+// when the machine stops meanwhile. What has the same digest is not written.
+func (k keeper) write(list []version) {
+	few := len(list) <= fewVersions
+	eachOf(len(list), func(i int) { list[i].err = k.draft(&list[i], few) })
+	var err error
+	if !few {
+		err = k.onFolder(func(fd uintptr) error { return unix.Syncfs(int(fd)) })
+	}
+	wrote := false
+	for i := range list {
+		v := &list[i]
+		if !v.drafted {
+			continue
+		}
+		path := k.path(v.Origin)
+		if v.err = err; v.err == nil {
+			v.err = withoutPath(os.Rename(path+draftSuffix, path))
+		}
+		if v.err != nil {
+			os.Remove(path + draftSuffix)
+		}
+		wrote = true
+	}
+	if !wrote {
+		return
+	}
+	if err := k.sync(); err != nil {
+		for i := range list {
+			list[i].err = cmp.Or(list[i].err, err)
+		}
+	}
+}
+
+const draftSuffix = ".new"
+
+// draft writes a version beside the one before, if it differs from that.
+func (k keeper) draft(v *version, force bool) error {
+	contents, digest, err := v.encode()
+	if err != nil {
+		return err
+	}
+	v.digest = digest
+	if digest == v.before {
+		return nil
+	}
+	path := k.path(v.Origin) + draftSuffix
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(contents)
-	return errors.Join(err, f.Sync(), f.Close())
+	if err == nil && force {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(path)
+		return err
+	}
+	v.drafted = true
+	return nil
 }
 
 // sync makes what was renamed and removed last.
 func (k keeper) sync() error {
+	return k.onFolder(func(fd uintptr) error { return unix.Fsync(int(fd)) })
+}
+
+// onFolder does something with the folder opened.
+func (k keeper) onFolder(do func(fd uintptr) error) error {
 	d, err := os.Open(k.dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(do(d.Fd()), d.Close())
 }
 
 // remove forgets a zone.

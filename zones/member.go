@@ -17,7 +17,7 @@ type member struct {
 	loaded   time.Time
 	files    *files   // the last reading; nil: none
 	kept     keptInfo // the last good version on disk; zero: none
-	fresh    bool     // zone is still to be kept
+	unkept   *files   // what zone was made of, while that is still to be kept; else nil
 	gone     bool     // the file is no longer in the folder
 	twin     bool     // another file claims the zone and is served
 	accepted bool     // an operator lifts the hold
@@ -54,7 +54,7 @@ func (e *member) records() int {
 // update reads the files of a zone if they changed, and decides which version
 // is served.
 func (s *Store) update(e *member, all bool) {
-	force := e.accepted || e.fresh || e.files == nil
+	force := e.accepted || e.files == nil
 	if !force && !all && e.files.untouched() {
 		return
 	}
@@ -103,10 +103,10 @@ func (s *Store) progress(name string) func(records int) {
 func (e *member) adopt(z *Zone) {
 	if e.good() && e.origin() != z.origin {
 		former := *e
-		former.name, former.files, former.gone, former.fresh = e.origin(), nil, true, false
+		former.name, former.files, former.gone = e.origin(), nil, true
 		e.former, e.kept, e.counted = &former, keptInfo{}, nil
 	}
-	e.zone, e.state, e.loaded, e.fresh = z, StateOK, time.Now(), true
+	e.zone, e.state, e.loaded, e.unkept = z, StateOK, time.Now(), e.files
 }
 
 // shrinks reports whether a new version has lost more than half of over 100

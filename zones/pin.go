@@ -72,25 +72,34 @@ func (z *Zone) steers(name string) bool {
 // point at other names. If that is gone, the zone stays as it is: the file has
 // changed and is due for a reload, or the disk has failed.
 func (s *Store) recompile(e *member) {
-	if e.state != StateOK {
-		if z, faults := s.restore(e.kept); z != nil && !e.fresh {
-			e.zone = z
-			for _, f := range faults {
-				if !slices.Contains(e.faults, f) {
-					e.faults = append(e.faults, f)
-				}
-			}
-		}
-		return
-	}
-	if e.files == nil || e.files.forgotten {
+	var z *Zone
+	var faults []Fault
+	switch {
+	case e.unkept != nil:
+		z, faults = s.load(e.name, e.unkept)
+	case e.state != StateOK:
+		z, faults = s.restore(e.kept)
+	case e.files != nil:
 		again := newFiles(s.Dir, e.name)
-		if e.files == nil || !e.files.same(again) {
+		if !e.files.forgotten {
+			again = e.files
+		} else if !e.files.same(again) {
 			return
 		}
 		e.files = again
+		z, faults = s.load(e.name, again)
 	}
-	if z, faults := s.load(e.name, e.files); z != nil && z.origin == e.zone.origin {
-		e.zone, e.faults = z, faults
+	if z == nil || z.origin != e.zone.origin {
+		return
+	}
+	e.zone = z
+	if e.state == StateOK {
+		e.faults = faults
+		return
+	}
+	for _, f := range faults {
+		if !slices.Contains(e.faults, f) {
+			e.faults = append(e.faults, f)
+		}
 	}
 }

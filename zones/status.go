@@ -44,7 +44,7 @@ func (s *Store) Status() []Status {
 func (s *Store) Folder() *Fault { return s.folderFault.Load() }
 
 // Unkept returns how many zones are served in a version that could not be kept
-// on disk. Reload tries again.
+// on disk. Keep tries again.
 func (s *Store) Unkept() int { return int(s.unkept.Load()) }
 
 // publish makes Status say how things are now.

@@ -34,8 +34,10 @@ type Store struct {
 	members map[string]*member // by file name; a zone without a file by its origin
 	left    []*Zone            // served at the last reload, in members no more
 	pointed pointed
-	folder  *Fault         // what is wrong with the folder itself
-	told    map[Fault]bool // faults that stand in the log already
+
+	removals []string       // origins of zones whose last good versions are to go
+	folder   *Fault         // what is wrong with the folder itself
+	told     map[Fault]bool // faults that stand in the log already
 
 	status      atomic.Pointer[[]Status]
 	folderFault atomic.Pointer[Fault]
@@ -98,12 +100,14 @@ func (s *Store) reload(all bool) *View {
 	s.separate()
 	s.part(before)
 	view := s.pin(s.view())
-	s.keep()
 	s.publish()
 	s.tell()
 	for _, e := range s.members {
 		e.accepted = false
-		if e.files != nil {
+		if s.KeepDir == "" {
+			e.unkept = nil
+		}
+		if e.files != nil && e.files != e.unkept {
 			e.files.forget()
 		}
 	}
@@ -171,6 +175,20 @@ func (s *Store) refresh(all bool) {
 				s.fallBack(e)
 			}
 			return nil
+		})
+	}
+	g.Wait()
+}
+
+// eachOf calls f with every number below n, several at a time.
+func eachOf(n int, f func(i int)) {
+	var next atomic.Int64
+	var g sync.WaitGroup
+	for range min(n, 2*runtime.GOMAXPROCS(0)) { // some wait for the disk
+		g.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				f(int(i))
+			}
 		})
 	}
 	g.Wait()
@@ -259,9 +277,7 @@ func (s *Store) part(before int) {
 			continue
 		}
 		s.drop(e)
-		if s.KeepDir != "" {
-			s.keepFailed(s.keeper.remove(e.origin()), e.origin())
-		}
+		s.removals = append(s.removals, e.origin())
 	}
 }
 
@@ -273,41 +289,57 @@ func (s *Store) drop(e *member) {
 	}
 }
 
-// keep writes the last good versions that changed.
-func (s *Store) keep() {
+// keepBatch is how many versions are written and forced to the disk at once.
+const keepBatch = 4096
+
+// Keep writes the versions that are new since last time, so that a restart has
+// them. It is for after the view is served: no answer waits for the disk.
+func (s *Store) Keep() {
 	if s.KeepDir == "" {
 		return
 	}
 	if err := os.MkdirAll(s.KeepDir, 0o755); err != nil {
 		s.keepFailed(err, "")
 	}
-	var g errgroup.Group
-	g.SetLimit(8) // they wait for the disk
-	var wrote atomic.Bool
-	var unkept atomic.Int64
+	for _, origin := range s.removals {
+		s.keepFailed(s.keeper.remove(origin), origin)
+	}
+	s.removals = nil
+	var fresh []*member
 	for _, e := range s.members {
-		if !e.fresh || e.twin {
+		if e.unkept != nil && !e.twin {
+			fresh = append(fresh, e)
+		}
+	}
+	unkept := 0
+	for batch := range slices.Chunk(fresh, keepBatch) {
+		unkept += s.keepAll(batch)
+	}
+	s.unkept.Store(int64(unkept))
+}
+
+// keepAll writes the versions of some zones and returns how many it could not.
+func (s *Store) keepAll(batch []*member) (unkept int) {
+	list := make([]version, len(batch))
+	for i, e := range batch {
+		list[i] = version{kept: newKept(e.zone, e.unkept), before: e.kept.digest}
+		if list[i].Origin != e.kept.Origin {
+			list[i].before = ""
+		}
+	}
+	s.keeper.write(list)
+	for i, e := range batch {
+		if err := list[i].err; err != nil {
+			s.keepFailed(err, e.origin())
+			unkept++
 			continue
 		}
-		g.Go(func() error {
-			v := newKept(e.zone, e.files)
-			digest, err := s.keeper.write(v, e.kept.digest)
-			if err != nil {
-				s.keepFailed(err, e.origin())
-				unkept.Add(1)
-				return nil
-			}
-			v.keptInfo.digest = digest
-			e.kept, e.fresh = v.keptInfo, false
-			wrote.Store(true)
-			return nil
-		})
+		e.kept = list[i].keptInfo
+		e.kept.Files = nil
+		e.unkept.forget()
+		e.unkept = nil
 	}
-	g.Wait()
-	s.unkept.Store(unkept.Load())
-	if wrote.Load() {
-		s.keepFailed(s.keeper.sync(), "")
-	}
+	return unkept
 }
 
 // keepFailed logs a failure to keep a zone; it is served all the same.

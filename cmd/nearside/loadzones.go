@@ -69,6 +69,7 @@ func (l *zoneLoader) load() *zones.View {
 
 // run reads again what changed or was asked for, until ctx ends.
 func (l *zoneLoader) run(ctx context.Context) {
+	l.store.Keep() // what load found
 	retry := time.NewTicker(retryKeeping)
 	defer retry.Stop()
 	for {
@@ -79,7 +80,7 @@ func (l *zoneLoader) run(ctx context.Context) {
 			l.serve(l.store.Reload())
 		case <-retry.C:
 			if l.store.Unkept() > 0 {
-				l.serve(l.store.Reload())
+				l.store.Keep()
 			}
 		case job := <-l.jobs:
 			if job.accept {
@@ -114,9 +115,11 @@ func (l *zoneLoader) reload(ctx context.Context, accept bool, zone string) error
 	}
 }
 
+// serve hands a view on, and keeps what is new in it when that is done.
 func (l *zoneLoader) serve(view *zones.View) {
 	l.publish(view)
 	l.finished(view)
+	l.store.Keep()
 }
 
 // retryKeeping is how often zones that could not be kept on disk are tried again.
