@@ -109,7 +109,7 @@ type Reload struct {
 }
 
 // Zones shows every zone as the store has it.
-func Zones(list []zones.Status) []Zone {
+func Zones(list []*zones.Status) []Zone {
 	shown := make([]Zone, 0, len(list))
 	for _, z := range list {
 		faults := make([]string, len(z.Faults))

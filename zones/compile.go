@@ -25,7 +25,6 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	b.arrange()
 	z := &Zone{
 		origin:  b.text(b.apex),
-		apex:    bytes.Clone(b.names.name(b.apex)),
 		records: len(b.order),
 		seed:    b.names.seed,
 		slots:   b.names.slots,
@@ -36,7 +35,7 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	}
 	c := &compiler{builder: b, zone: z, steer: newSteerer(b, s, lenient)}
 	if s.RegionOf != nil {
-		z.servers = c.steer.findTargets(others.within(z.apex))
+		z.servers = c.steer.findTargets(others.within(b.names.name(b.apex)))
 		c.steer.findLabels()
 	}
 	b.checkApex()
@@ -52,6 +51,9 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	for _, i := range c.beside {
 		c.additional(i)
 	}
+	// Find has read the apex when a lookup reads what stands beside it.
+	apex := z.nodes[b.apex]
+	z.apex = z.wire[apex.name:][:apex.length:apex.length]
 	c.soa()
 	z.pinned = c.steer.effective
 	slices.Sort(z.steered)

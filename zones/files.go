@@ -13,15 +13,15 @@ import (
 // tell later whether anything changed, and to keep a last good version.
 type files struct {
 	source
-	dir   string
-	names []string // in the order of reading, the zone file first
-	seen  map[string]seen
+	dir  string
+	list []seen // in the order of reading, the zone file first
 
 	forgotten bool // the bytes are no longer there
 }
 
 // seen is one file as it was read.
 type seen struct {
+	name  string
 	stamp stamp
 	sum   [sha256.Size]byte
 	err   error // of reading
@@ -37,27 +37,25 @@ type stamp struct {
 }
 
 func newFiles(dir, name string) *files {
-	return &files{source: disk{dir: dir, main: name}, dir: dir, seen: make(map[string]seen)}
+	return &files{source: disk{dir: dir, main: name}, dir: dir}
 }
 
 // read reads a file once; the same bytes are given again later.
 func (f *files) read(name string) ([]byte, error) {
-	if s, ok := f.seen[name]; ok {
-		return s.data, s.err
+	if i := slices.IndexFunc(f.list, func(s seen) bool { return s.name == name }); i >= 0 {
+		return f.list[i].data, f.list[i].err
 	}
-	s := seen{stamp: stampOf(filepath.Join(f.dir, name))} // BEFORE reading: a change meanwhile shows next time
+	s := seen{name: name, stamp: stampOf(filepath.Join(f.dir, name))} // BEFORE reading: a change meanwhile shows next time
 	s.data, s.err = f.source.read(name)
 	s.sum = sha256.Sum256(s.data)
-	f.names = append(f.names, name)
-	f.seen[name] = s
+	f.list = append(f.list, s)
 	return s.data, s.err
 }
 
 // untouched reports whether the stamps of all files are what they were.
 func (f *files) untouched() bool {
-	return !slices.ContainsFunc(f.names, func(name string) bool {
-		s := f.seen[name]
-		return !s.stamp.settled || s.err != nil || stampOf(filepath.Join(f.dir, name)) != s.stamp
+	return !slices.ContainsFunc(f.list, func(s seen) bool {
+		return !s.stamp.settled || s.err != nil || stampOf(filepath.Join(f.dir, s.name)) != s.stamp
 	})
 }
 
@@ -65,9 +63,9 @@ func (f *files) untouched() bool {
 // by it.
 func (f *files) same(again *files) bool {
 	equal := true
-	for _, name := range f.names {
-		again.read(name)
-		x, y := f.seen[name], again.seen[name]
+	for i, x := range f.list {
+		again.read(x.name)
+		y := again.list[i]
 		equal = equal && x.sum == y.sum && (x.err == nil) == (y.err == nil)
 	}
 	return equal
@@ -76,9 +74,8 @@ func (f *files) same(again *files) bool {
 // forget lets go of the bytes.
 func (f *files) forget() {
 	f.forgotten = true
-	for name, s := range f.seen {
-		s.data = nil
-		f.seen[name] = s
+	for i := range f.list {
+		f.list[i].data = nil
 	}
 }
 

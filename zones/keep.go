@@ -60,11 +60,10 @@ func (k kept) read(name string) ([]byte, error) {
 
 // newKept makes the kept version of a zone from what was read.
 func newKept(z *Zone, f *files) kept {
-	k := kept{keptInfo: keptInfo{Origin: z.origin, File: f.names[0], Records: z.records}, data: make(map[string][]byte)}
-	for _, name := range f.names {
-		data := f.seen[name].data
-		k.Files = append(k.Files, keptFile{name, len(data)})
-		k.data[name] = data
+	k := kept{keptInfo: keptInfo{Origin: z.origin, File: f.list[0].name, Records: z.records}, data: make(map[string][]byte)}
+	for _, s := range f.list {
+		k.Files = append(k.Files, keptFile{s.name, len(s.data)})
+		k.data[s.name] = s.data
 	}
 	return k
 }

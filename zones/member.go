@@ -23,6 +23,9 @@ type member struct {
 	accepted bool     // an operator lifts the hold
 	former   *member  // the zone that the file was before its origin changed
 	counted  *Zone    // the version that is in Store.pointed; nil: none
+	placed   shape    // as of the last arrange
+	row      int      // in Store.order
+	index    int      // in the view; -1: not in it
 }
 
 // good reports whether there is a version that can be served.
@@ -103,7 +106,7 @@ func (s *Store) progress(name string) func(records int) {
 func (e *member) adopt(z *Zone) {
 	if e.good() && e.origin() != z.origin {
 		former := *e
-		former.name, former.files, former.gone = e.origin(), nil, true
+		former.name, former.files, former.gone, former.placed = e.origin(), nil, true, shape{}
 		e.former, e.kept, e.counted = &former, keptInfo{}, nil
 	}
 	e.zone, e.state, e.loaded, e.unkept = z, StateOK, time.Now(), e.files

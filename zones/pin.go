@@ -12,17 +12,18 @@ import (
 const maxPasses = 3
 
 // pin makes the zones static where NS records of other zones point, which none
-// of them can know by itself, and steered again where none points any more. It
-// returns the view of what comes of it.
-func (s *Store) pin(v *View) *View {
+// of them can know by itself, and steered again where none points any more. due
+// is the members that may have another zone than at the last call. It returns
+// those that it compiled anew.
+func (s *Store) pin(due []*member) (anew []*member) {
 	for range maxPasses {
-		changed := s.recount()
+		changed := s.recount(due)
 		if len(changed) == 0 {
 			break
 		}
 		again := make(map[*Zone]bool)
 		for _, target := range changed {
-			v.above([]byte(target), func(z *Zone) {
+			s.view.above([]byte(target), func(z *Zone) {
 				if s.pointed.zones[target] == 0 {
 					again[z] = again[z] || slices.Contains(z.pinned, target)
 				} else {
@@ -30,23 +31,23 @@ func (s *Store) pin(v *View) *View {
 				}
 			})
 		}
-		for _, e := range s.members {
-			if e.zone != nil && !e.twin && again[e.zone] {
-				s.recompile(e)
-			}
+		due = slices.DeleteFunc(slices.Clone(s.order), func(e *member) bool { return e.index < 0 || !again[e.zone] })
+		for _, e := range due {
+			s.recompile(e)
 		}
-		v = s.view()
+		s.view = s.view.with(due)
+		anew = append(anew, due...)
 	}
-	return v
+	return anew
 }
 
 // recount brings Store.pointed up to date and returns the names that came or went.
-func (s *Store) recount() []string {
+func (s *Store) recount(due []*member) []string {
 	old, served := s.left, []*Zone(nil)
 	s.left = nil
-	for _, e := range s.members {
+	for _, e := range due {
 		z := e.zone
-		if e.twin {
+		if e.index < 0 {
 			z = nil
 		}
 		if e.counted == z {

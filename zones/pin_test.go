@@ -154,17 +154,21 @@ func TestServersLikeAFreshStart(t *testing.T) {
 	}
 	compared := 0
 	for round := range 300 {
+		var changed []string
 		for range 1 + random.IntN(2) {
 			file := names[random.IntN(len(names))] + "zone"
-			if path := filepath.Join(f.dir, file); random.IntN(4) == 0 {
-				_ = os.Remove(path)
+			changed = append(changed, filepath.Join(f.dir, file))
+			if random.IntN(4) == 0 {
+				_ = os.Remove(changed[len(changed)-1])
 			} else {
 				f.write(file, text(round+1))
 			}
 		}
-		f.reload()
+		if f.view = f.store.ReloadFiles(changed); round%2 == 0 {
+			f.view = f.store.Reload()
+		}
 		fresh := NewStore(StoreConfig{Dir: f.dir, Steering: f.steering}).Reload()
-		if slices.ContainsFunc(f.store.Status(), func(s Status) bool { return s.State != StateOK }) {
+		if slices.ContainsFunc(f.store.Status(), func(s *Status) bool { return s.State != StateOK }) {
 			continue // from the start there would be no last good version
 		}
 		compared++

@@ -1,9 +1,7 @@
 package zones
 
 import (
-	"cmp"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -31,10 +29,10 @@ type Status struct {
 }
 
 // Status returns what is to be known about every zone, sorted by origin, then
-// by file.
-func (s *Store) Status() []Status {
+// by file. It is the store's own: do not change it.
+func (s *Store) Status() []*Status {
 	if list := s.status.Load(); list != nil {
-		return slices.Clone(*list)
+		return *list
 	}
 	return nil
 }
@@ -47,19 +45,22 @@ func (s *Store) Folder() *Fault { return s.folderFault.Load() }
 // on disk. Keep tries again.
 func (s *Store) Unkept() int { return int(s.unkept.Load()) }
 
-// publish makes Status say how things are now.
-func (s *Store) publish() {
-	var list []Status
+// publish makes Status say how things are now; due is the members about which
+// there may be news.
+func (s *Store) publish(due []*member) {
 	s.folderFault.Store(s.folder)
-	for _, e := range s.members {
-		row := Status{Origin: e.origin(), File: filepath.Join(s.Dir, e.name), State: e.state, Faults: e.faults, Loaded: e.loaded}
+	rows := make([]*Status, len(s.order))
+	if last := s.Status(); len(last) == len(rows) {
+		copy(rows, last) // where arrange changed the order, all are due
+	}
+	for _, e := range due {
+		row := &Status{Origin: e.origin(), File: filepath.Join(s.Dir, e.name), State: e.state, Faults: e.faults, Loaded: e.loaded}
 		if z := e.zone; z != nil && !e.twin {
 			row.Serial, row.Records, row.Steered, row.OneRegion = z.serial, z.records, z.steered, z.single
 		}
-		list = append(list, row)
+		rows[e.row] = row
 	}
-	slices.SortFunc(list, func(a, b Status) int { return cmp.Or(cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.File, b.File)) })
-	s.status.Store(&list)
+	s.status.Store(&rows)
 }
 
 // tell writes each fault to the log, once for as long as it lasts.

@@ -1,8 +1,8 @@
 package zones
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/errgroup"
 )
 
 // StoreConfig is what a Store needs to know.
@@ -26,20 +25,30 @@ type StoreConfig struct {
 }
 
 // Store keeps the zones of a folder. One goroutine may use it, save that Status
-// and KeepFailures may be called from any.
+// and what follows it may be called from any.
+//
+// A reload costs what changed, not what there is: among 100,000 zones, reading
+// one again must not touch the others.
 type Store struct {
 	StoreConfig
 	keeper  keeper
 	started bool               // what is kept has been listed
 	members map[string]*member // by file name; a zone without a file by its origin
-	left    []*Zone            // served at the last reload, in members no more
-	pointed pointed
+	folder  *Fault             // what is wrong with the folder itself
+	told    map[Fault]bool     // faults that stand in the log already
 
-	removals []string       // origins of zones whose last good versions are to go
-	folder   *Fault         // what is wrong with the folder itself
-	told     map[Fault]bool // faults that stand in the log already
+	// As of the last reload:
+	order     []*member        // all, by origin, then by file name
+	good      int              // how many have a version that can be served, twins aside
+	view      *View            // what is served
+	again     map[*member]bool // to be read again whatever changes
+	including map[*member]bool // with files beside the zone file
+	unwritten map[*member]bool // with a version that is still to be kept
+	removals  []string         // origins whose last good versions are to go
+	left      []*Zone          // versions in pointed whose members are gone
+	pointed   pointed
 
-	status      atomic.Pointer[[]Status]
+	status      atomic.Pointer[[]*Status]
 	folderFault atomic.Pointer[Fault]
 	unkept      atomic.Int64
 }
@@ -47,62 +56,84 @@ type Store struct {
 // NewStore makes a store. Nothing is read before Reload.
 func NewStore(c StoreConfig) *Store {
 	return &Store{
-		StoreConfig: c, keeper: keeper{c.KeepDir}, members: make(map[string]*member),
+		StoreConfig: c, keeper: keeper{c.KeepDir}, members: make(map[string]*member), view: newView(nil),
+		again: make(map[*member]bool), including: make(map[*member]bool), unwritten: make(map[*member]bool),
 		pointed: pointed{zones: make(map[string]int)},
 	}
 }
 
 // Reload reads what changed since last time and returns the view to serve. It
 // never fails as a whole: what is wrong is in Status.
-func (s *Store) Reload() *View { return s.reload(false) }
+func (s *Store) Reload() *View { return s.reload(nil, false) }
+
+// ReloadFiles is Reload for who knows which files changed: the others are not
+// even looked at. A path starts with one of Folders.
+func (s *Store) ReloadFiles(paths []string) *View {
+	changed := make(map[string]bool)
+	for _, path := range paths {
+		if name, err := filepath.Rel(s.Dir, path); err == nil {
+			changed[filepath.ToSlash(name)] = true
+		}
+	}
+	return s.reload(changed, false)
+}
 
 // ReloadAll reads every file again, whatever its time stamps say.
-func (s *Store) ReloadAll() *View { return s.reload(true) }
+func (s *Store) ReloadAll() *View { return s.reload(nil, true) }
 
 // Accept lifts the holds of one zone, or of all for "", and reloads.
 func (s *Store) Accept(origin string) *View {
 	wire, err := parseOrigin(origin)
-	for _, e := range s.members {
+	for _, e := range s.order {
 		e.accepted = e.state == StateHeld && (origin == "" || err == nil && e.origin() == nameText(wire))
 	}
-	return s.reload(false)
+	return s.reload(nil, false)
 }
 
 // Folders returns the folders to watch: the zones folder and those of included
 // files, sorted.
 func (s *Store) Folders() []string {
 	folders := []string{filepath.Clean(s.Dir)}
-	for _, e := range s.members {
-		if e.files == nil {
-			continue
-		}
-		for _, name := range e.files.names {
-			folders = append(folders, filepath.Dir(filepath.Join(s.Dir, name)))
+	for e := range s.including {
+		for _, f := range e.files.list {
+			folders = append(folders, filepath.Dir(filepath.Join(s.Dir, f.name)))
 		}
 	}
 	slices.Sort(folders)
 	return slices.Compact(folders)
 }
 
-func (s *Store) reload(all bool) *View {
+// reload brings up to date the zones of files that changed; nil is any of them.
+func (s *Store) reload(changed map[string]bool, all bool) *View {
 	if !s.started {
 		s.started = true
 		s.recall()
 	}
-	before := 0 // zones that were good
-	for _, e := range s.members {
-		if e.good() && !e.twin {
-			before++
+	due := s.due(changed, s.look(changed))
+	s.refresh(due, all)
+	if slices.ContainsFunc(due, (*member).moved) {
+		due = s.arrange()
+	} else {
+		s.view = s.view.with(due)
+	}
+	due = slices.Concat(due, s.pin(due))
+	s.publish(due)
+	s.tell()
+	s.note(due)
+	return s.view
+}
+
+// note remembers what later reloads and Keep need to know of members that were
+// brought up to date.
+func (s *Store) note(due []*member) {
+	set := func(of map[*member]bool, e *member, in bool) {
+		if in {
+			of[e] = true
+		} else {
+			delete(of, e)
 		}
 	}
-	s.look()
-	s.refresh(all)
-	s.separate()
-	s.part(before)
-	view := s.pin(s.view())
-	s.publish()
-	s.tell()
-	for _, e := range s.members {
+	for _, e := range due {
 		e.accepted = false
 		if s.KeepDir == "" {
 			e.unkept = nil
@@ -110,8 +141,10 @@ func (s *Store) reload(all bool) *View {
 		if e.files != nil && e.files != e.unkept {
 			e.files.forget()
 		}
+		set(s.again, e, e.files == nil && !e.gone)
+		set(s.including, e, e.files != nil && len(e.files.list) > 1)
+		set(s.unwritten, e, e.unkept != nil && !e.twin)
 	}
-	return view
 }
 
 // recall makes a member of each last good version of the run before.
@@ -127,64 +160,126 @@ func (s *Store) recall() {
 		}
 		s.members[key] = &member{name: key, kept: l}
 	}
+	s.good = len(list)
 }
 
-// look lists the folder. While it cannot be read, every zone stays as it is.
-func (s *Store) look() {
+// look finds out which zone files there are, and returns the members that came,
+// went or came back. While the folder cannot be read, every zone stays as it is.
+func (s *Store) look(changed map[string]bool) (moved []*member) {
+	if changed != nil && s.folder == nil && s.present(changed) {
+		return nil
+	}
 	s.folder = nil
-	listed, err := os.ReadDir(s.Dir)
+	names, err := readNames(s.Dir)
 	if err != nil {
 		s.folder = &Fault{File: s.Dir, Message: fmt.Sprintf("cannot read the zones folder, so every zone stays as it was: %v", withoutPath(err))}
-		return
+		return nil
 	}
-	present := make(map[string]bool)
-	for _, d := range listed {
-		name := d.Name()
-		if !strings.HasSuffix(name, suffix) || strings.HasPrefix(name, ".") {
-			continue
-		}
-		present[name] = true
-		if s.members[name] == nil {
-			s.members[name] = &member{name: name}
+	present := make(map[string]bool, len(names))
+	for _, name := range names {
+		if isZoneFile(name) {
+			present[name] = true
+			s.found(name)
 		}
 	}
 	for _, e := range s.members {
-		if e.gone && present[e.name] {
+		gone := !present[e.name]
+		if gone != e.gone || e.placed == (shape{}) {
+			moved = append(moved, e)
+		}
+		if e.gone && !gone {
 			e.files = nil // it is back: read it, even if it is what it was
 		}
-		e.gone = !present[e.name]
+		e.gone = gone
+	}
+	return moved
+}
+
+// present reports whether all of the zone files named are there, as far as they
+// are known. One that is missing may mean that the whole folder is.
+func (s *Store) present(names map[string]bool) bool {
+	for name := range names {
+		if !isZoneFile(name) {
+			continue
+		}
+		if e := s.members[name]; e != nil && e.gone {
+			return false
+		}
+		if _, err := os.Lstat(filepath.Join(s.Dir, name)); err != nil {
+			return false
+		}
+		s.found(name)
+	}
+	return true
+}
+
+// found makes sure that a zone file has a member.
+func (s *Store) found(name string) {
+	if s.members[name] == nil {
+		s.members[name] = &member{name: name}
 	}
 }
 
-// refresh brings every zone up to date, several at a time. Each stands alone,
-// so the order does not matter.
-func (s *Store) refresh(all bool) {
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	count := s.counter()
-	for _, e := range s.members {
-		if e.gone {
-			continue
-		}
-		g.Go(func() error {
-			defer count()
-			if s.folder == nil {
-				s.update(e, all)
-			} else if e.zone == nil && e.files == nil {
-				e.faults = nil
-				s.fallBack(e)
-			}
-			return nil
-		})
+// isZoneFile reports whether the file of that name, relative to the zones
+// folder, is a zone.
+func isZoneFile(name string) bool {
+	return strings.HasSuffix(name, suffix) && !strings.HasPrefix(name, ".") && !strings.Contains(name, "/")
+}
+
+// readNames lists a folder, in no order.
+func readNames(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
 	}
-	g.Wait()
+	defer d.Close()
+	return d.Readdirnames(-1)
+}
+
+// due returns the members that may not be up to date, moved among them.
+func (s *Store) due(changed map[string]bool, moved []*member) []*member {
+	if changed == nil || s.folder != nil {
+		return slices.Collect(maps.Values(s.members))
+	}
+	due := maps.Clone(s.again)
+	for _, e := range moved {
+		due[e] = true
+	}
+	for name := range changed {
+		if e := s.members[name]; e != nil {
+			due[e] = true
+		}
+	}
+	for e := range s.including {
+		if e.files != nil && slices.ContainsFunc(e.files.list, func(f seen) bool { return changed[f.name] }) {
+			due[e] = true
+		}
+	}
+	return slices.Collect(maps.Keys(due))
+}
+
+// refresh brings zones up to date, several at a time. Each stands alone, so the
+// order does not matter.
+func (s *Store) refresh(due []*member, all bool) {
+	count := s.counter(len(due))
+	eachOf(len(due), func(i int) {
+		defer count()
+		switch e := due[i]; {
+		case e.gone:
+		case s.folder == nil:
+			s.update(e, all)
+		case e.zone == nil && e.files == nil:
+			e.faults = nil
+			s.fallBack(e)
+		}
+	})
 }
 
 // eachOf calls f with every number below n, several at a time.
 func eachOf(n int, f func(i int)) {
 	var next atomic.Int64
 	var g sync.WaitGroup
-	for range min(n, 2*runtime.GOMAXPROCS(0)) { // some wait for the disk
+	for range min(n, runtime.GOMAXPROCS(0)) {
 		g.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 				f(int(i))
@@ -195,7 +290,7 @@ func eachOf(n int, f func(i int)) {
 }
 
 // counter says in the log every now and then how many zones are up to date.
-func (s *Store) counter() func() {
+func (s *Store) counter(zones int) func() {
 	var mu sync.Mutex
 	done, last := 0, time.Now()
 	return func() {
@@ -203,89 +298,8 @@ func (s *Store) counter() func() {
 		defer mu.Unlock()
 		if done++; time.Since(last) >= progressPeriod {
 			last = time.Now()
-			s.Log.Info().Int("done", done).Int("zones", len(s.members)).Msg("still loading zones")
+			s.Log.Info().Int("done", done).Int("zones", zones).Msg("still loading zones")
 		}
-	}
-}
-
-// sorted returns the members by file name.
-func (s *Store) sorted() []*member {
-	list := make([]*member, 0, len(s.members))
-	for _, e := range s.members {
-		list = append(list, e)
-	}
-	slices.SortFunc(list, func(a, b *member) int { return cmp.Compare(a.name, b.name) })
-	return list
-}
-
-// separate finds zones that two files claim: the first by name is served.
-func (s *Store) separate() {
-	owners := make(map[string]*member)
-	for _, e := range s.sorted() {
-		if e.former != nil { // the file has become another zone
-			f := e.former
-			e.former = nil
-			s.members[f.name] = f
-		}
-		first := owners[e.origin()]
-		if e.gone || e.zone == nil {
-			continue
-		}
-		if e.twin = first != nil; !e.twin {
-			owners[e.origin()] = e
-			continue
-		}
-		twice := Fault{File: filepath.Join(s.Dir, e.name),
-			Message: fmt.Sprintf("the zone %s is in %s too, which is served; delete one of them", e.origin(), filepath.Join(s.Dir, first.name))}
-		if e.state == StateOK {
-			twice.File, twice.Line = e.zone.file, e.zone.line
-		}
-		e.faults = append(slices.Clone(e.faults), twice)
-		e.files = nil // so that it is read again, in case the other one goes
-		e.state = StateFailed
-	}
-}
-
-// part takes leave of the zones whose files are gone, unless they are too many
-// at once: then an operator has to accept that.
-func (s *Store) part(before int) {
-	present := make(map[string]bool)
-	for _, e := range s.members {
-		if !e.gone && e.good() {
-			present[e.origin()] = true
-		}
-	}
-	var gone []*member
-	for _, e := range s.sorted() {
-		if !e.gone {
-			continue
-		}
-		if !e.good() || e.twin || present[e.origin()] {
-			s.drop(e) // never served, or served from another file
-			continue
-		}
-		gone = append(gone, e)
-	}
-	drastic := s.HoldShrink && 2*len(gone) > before
-	for _, e := range gone {
-		held := e.state == StateHeld
-		if !e.accepted && (drastic || held) {
-			e.faults = []Fault{{File: filepath.Join(s.Dir, e.name),
-				Message: fmt.Sprintf("the file is gone; %s stays as it was, because most zones vanished at once: bring it back, or run: nearside reload --accept %s", e.origin(), e.origin())}}
-			s.fallBack(e)
-			e.state = StateHeld
-			continue
-		}
-		s.drop(e)
-		s.removals = append(s.removals, e.origin())
-	}
-}
-
-// drop forgets a member.
-func (s *Store) drop(e *member) {
-	delete(s.members, e.name)
-	if e.counted != nil {
-		s.left = append(s.left, e.counted)
 	}
 }
 
@@ -305,12 +319,7 @@ func (s *Store) Keep() {
 		s.keepFailed(s.keeper.remove(origin), origin)
 	}
 	s.removals = nil
-	var fresh []*member
-	for _, e := range s.members {
-		if e.unkept != nil && !e.twin {
-			fresh = append(fresh, e)
-		}
-	}
+	fresh := slices.Collect(maps.Keys(s.unwritten))
 	unkept := 0
 	for batch := range slices.Chunk(fresh, keepBatch) {
 		unkept += s.keepAll(batch)
@@ -338,6 +347,7 @@ func (s *Store) keepAll(batch []*member) (unkept int) {
 		e.kept.Files = nil
 		e.unkept.forget()
 		e.unkept = nil
+		delete(s.unwritten, e)
 	}
 	return unkept
 }
@@ -347,27 +357,4 @@ func (s *Store) keepFailed(err error, origin string) {
 	if err != nil {
 		s.Log.Error().Err(err).Str("zone", origin).Msg("cannot keep the last good version; a restart may not have it")
 	}
-}
-
-// view makes what is to be served. A zone that was never good is in it too, so
-// that its names get SERVFAIL, unless another file serves it.
-func (s *Store) view() *View {
-	byOrigin := make(map[string]*Zone)
-	for _, e := range s.sorted() {
-		if e.zone != nil && !e.twin {
-			byOrigin[e.origin()] = e.zone
-		}
-	}
-	for _, e := range s.sorted() {
-		wire, err := parseOrigin(e.origin())
-		if e.zone == nil && err == nil && byOrigin[nameText(wire)] == nil {
-			byOrigin[nameText(wire)] = &Zone{origin: nameText(wire), apex: wire, failed: true}
-		}
-	}
-	zones := make([]*Zone, 0, len(byOrigin))
-	for _, z := range byOrigin {
-		zones = append(zones, z)
-	}
-	slices.SortFunc(zones, func(a, b *Zone) int { return cmp.Compare(a.origin, b.origin) })
-	return newView(zones)
 }

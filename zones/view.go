@@ -2,25 +2,43 @@ package zones
 
 import (
 	"iter"
+	"slices"
 )
 
 // View is an immutable set of zones.
 type View struct {
-	zones   []*Zone        // sorted by origin
-	origins []string       // of zones
-	byApex  map[string]int // index into zones
+	zones   []*Zone  // sorted by origin
+	origins []string // of zones
+	*apexes
+}
+
+// apexes finds zones by their apex. Views with the same apexes share it.
+type apexes struct {
+	byApex  map[string]int // index into View.zones
 	deepest int            // length in octets of the longest apex
 }
 
 // newView makes the view of zones with distinct origins.
 func newView(zones []*Zone) *View {
-	v := &View{zones: zones, byApex: make(map[string]int, len(zones))}
+	v := &View{zones: zones, origins: make([]string, len(zones)), apexes: &apexes{byApex: make(map[string]int, len(zones))}}
 	for i, z := range zones {
-		v.origins = append(v.origins, z.origin)
+		v.origins[i] = z.origin
 		v.byApex[string(z.apex)] = i
 		v.deepest = max(v.deepest, len(z.apex))
 	}
 	return v
+}
+
+// with returns the view with the new versions of zones that it has already.
+func (v *View) with(due []*member) *View {
+	next := *v
+	next.zones = slices.Clone(v.zones)
+	for _, e := range due {
+		if e.index >= 0 {
+			next.zones[e.index] = e.zone
+		}
+	}
+	return &next
 }
 
 // Find returns the deepest zone at or above qname (lower-case wire form) and

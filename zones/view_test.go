@@ -1,6 +1,13 @@
 package zones
 
-import "testing"
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+)
 
 // viewOf makes the view of these zones, which must be good.
 func viewOf(t *testing.T, texts map[string]string) *View {
@@ -41,5 +48,63 @@ func TestExhausted(t *testing.T) {
 	}
 	if n, _ := v.Exhausted(eu | us | ap); n != 2 {
 		t.Errorf("with all drained: %d, want 2", n)
+	}
+}
+
+// TestFind holds Find against a walk over all zones.
+func TestFind(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	name := func(labels int) string {
+		text := ""
+		for range labels {
+			text += string(rune('a'+random.IntN(3))) + "."
+		}
+		return text
+	}
+	for range 300 {
+		byOrigin := make(map[string]*Zone)
+		for range random.IntN(8) {
+			origin := name(1 + random.IntN(3))
+			byOrigin[origin] = &Zone{origin: origin, apex: wireName(t, origin)}
+		}
+		if random.IntN(4) == 0 {
+			byOrigin["."] = &Zone{origin: ".", apex: []byte{0}}
+		}
+		v := newView(slices.Collect(maps.Values(byOrigin)))
+		for range 20 {
+			qname := wireName(t, name(1+random.IntN(4)))
+			var want *Zone
+			for _, z := range byOrigin {
+				if under(qname, z.apex) && (want == nil || len(z.apex) > len(want.apex)) {
+					want = z
+				}
+			}
+			got, index := v.Find(qname)
+			if got != want || want == nil && index != -1 || want != nil && v.zones[index] != want {
+				t.Fatalf("%q: got %v at %d, want %v", qname, got, index, want)
+			}
+		}
+	}
+}
+
+// BenchmarkFind is the search for the zone of a name two labels below its apex,
+// among as many zones as the name says.
+func BenchmarkFind(b *testing.B) {
+	for _, n := range []int{1, 1000, 100_000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			zones, names := make([]*Zone, n), make([][]byte, n)
+			for i := range zones {
+				names[i] = wireName(b, fmt.Sprintf("www.shop.z%d.example.", i))
+				zones[i] = &Zone{apex: names[i][len("\x03www\x04shop"):]}
+			}
+			v := newView(zones)
+			rand.Shuffle(n, func(i, j int) { names[i], names[j] = names[j], names[i] })
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if z, _ := v.Find(names[i%n]); z == nil {
+					b.Fatal("no zone")
+				}
+			}
+		})
 	}
 }

@@ -146,7 +146,7 @@ func checkAll(cmd *cobra.Command, r *findings, static bool) {
 		count(c.Table().Len(), "region"), geography)
 }
 
-func checkZones(c *Config, r *findings) []zones.Status {
+func checkZones(c *Config, r *findings) []*zones.Status {
 	if _, err := os.ReadDir(c.ZoneDir); err != nil {
 		r.fault(c.fault("zones.dir", "zones.dir: %v; name the folder of the zone files", err).String())
 		return nil
@@ -170,7 +170,7 @@ func checkZones(c *Config, r *findings) []zones.Status {
 
 // warnOfTwoServers finds zones with several name servers: an embedded etcd
 // serves one of them, so a drain would not reach the others.
-func warnOfTwoServers(view *zones.View, list []zones.Status, r *findings) {
+func warnOfTwoServers(view *zones.View, list []*zones.Status, r *findings) {
 	files := make(map[string]string)
 	for _, z := range list {
 		files[z.Origin] = z.File

@@ -97,7 +97,7 @@ func (l *zoneLoader) run(ctx context.Context) {
 func (l *zoneLoader) reload(ctx context.Context, accept bool, zone string) error {
 	if zone != "" {
 		zone = dns.CanonicalName(zone)
-		if !slices.ContainsFunc(l.store.Status(), func(z zones.Status) bool { return z.Origin == zone }) {
+		if !slices.ContainsFunc(l.store.Status(), func(z *zones.Status) bool { return z.Origin == zone }) {
 			return fmt.Errorf("there is no zone %s; `nearside status` lists those there are", zone)
 		}
 	}
@@ -132,7 +132,7 @@ const tidyAfter = time.Second
 // finished notes what the last reload came to.
 func (l *zoneLoader) finished(view *zones.View) {
 	folders := l.store.Folders()
-	failed := l.store.Folder() != nil || slices.ContainsFunc(l.store.Status(), func(z zones.Status) bool { return z.State != zones.StateOK })
+	failed := l.store.Folder() != nil || slices.ContainsFunc(l.store.Status(), func(z *zones.Status) bool { return z.State != zones.StateOK })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.view, l.folders = view, folders
