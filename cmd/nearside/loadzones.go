@@ -29,7 +29,7 @@ func (c *Config) steering() zones.Steering {
 type zoneLoader struct {
 	store   *zones.Store
 	publish func(*zones.View)
-	changed chan struct{} // files changed; several changes become one reload
+	changed mailbox[[]string] // files that changed, nil is any; several changes become one reload
 	jobs    chan zoneJob
 	tidy    *time.Timer // gives memory back
 
@@ -53,7 +53,7 @@ func newZoneLoader(c *Config, log zerolog.Logger, publish func(*zones.View)) *zo
 			Steering: c.steering(), Log: log,
 		}),
 		publish: publish,
-		changed: make(chan struct{}, 1),
+		changed: newMailbox[[]string](),
 		jobs:    make(chan zoneJob),
 		tidy:    time.AfterFunc(time.Hour, debug.FreeOSMemory),
 		count:   console.Reload{What: "zones"},
@@ -76,8 +76,12 @@ func (l *zoneLoader) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.changed:
-			l.serve(l.store.Reload())
+		case paths := <-l.changed:
+			if paths == nil {
+				l.serve(l.store.Reload())
+			} else {
+				l.serve(l.store.ReloadFiles(paths))
+			}
 		case <-retry.C:
 			if l.store.Unkept() > 0 {
 				l.store.Keep()
@@ -91,6 +95,21 @@ func (l *zoneLoader) run(ctx context.Context) {
 			close(job.done)
 		}
 	}
+}
+
+// written asks for a reload of the files that changed, nil is any. One goroutine
+// calls it.
+func (l *zoneLoader) written(paths []string) {
+	select {
+	case due := <-l.changed: // it was not taken yet
+		if paths != nil && due != nil {
+			paths = append(due, paths...)
+		} else {
+			paths = nil
+		}
+	default:
+	}
+	l.changed.put(paths)
 }
 
 // reload reads everything again, or accepts what is held, and waits for it.

@@ -258,7 +258,9 @@ func (s *server) start(ctx context.Context, group *errgroup.Group, snapshot *dns
 		loop(s.geo.run)
 		loop(s.sync.Run)
 	}
-	loop(newWatcher(s.log, s.topics()...).run)
+	watcher := newWatcher(s.log, s.topics()...)
+	s.zones.written(nil) // between their load and now nobody watched
+	loop(watcher.run)
 	if s.embedded != "" {
 		group.Go(func() error { return s.runEmbedded(ctx) })
 	}
@@ -319,12 +321,12 @@ func (s *server) topics() []topic {
 		name:    "zones",
 		folders: s.zones.watched,
 		wants:   func(path string) bool { return slices.Contains(s.zones.watched(), filepath.Dir(path)) },
-		changed: func() { signalChange(s.zones.changed) },
+		changed: s.zones.written,
 	}, {
 		name:    "secrets",
 		folders: s.secrets.watched,
 		wants:   func(path string) bool { return path == s.config.CookieSecrets },
-		changed: func() { signalChange(s.secrets.changed) },
+		changed: func([]string) { signalChange(s.secrets.changed) },
 	}}
 	if s.sync == nil {
 		return topics
@@ -334,13 +336,13 @@ func (s *server) topics() []topic {
 			name:    "geo",
 			folders: s.geo.watched,
 			wants:   func(path string) bool { return path == s.config.GeoDatabase },
-			changed: func() { signalChange(s.geo.changed) },
+			changed: func([]string) { signalChange(s.geo.changed) },
 		},
 		topic{
 			name:    "override",
 			folders: func() []string { return []string{s.config.DataDir} },
 			wants:   func(path string) bool { return path == s.config.OverrideFile() },
-			changed: s.sync.ReadOverride,
+			changed: func([]string) { s.sync.ReadOverride() },
 		})
 }
 

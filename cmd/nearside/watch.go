@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,17 +33,36 @@ type topic struct {
 	name    string
 	folders func() []string   // where the files are; asked again and again
 	wants   func(string) bool // whether the file of that path belongs to it
-	changed func()            // called when the files changed and are quiet
+	changed func([]string)    // called when these files, nil is any, changed and are quiet
 }
 
 // burst is a run of writes that is waited out.
-type burst struct{ first, last time.Time }
+type burst struct {
+	first, last time.Time
+	paths       map[string]bool // what was written
+	any         bool            // or more than that
+}
 
-func (b *burst) write(now time.Time) {
+// maxPaths is how many files of a burst are told apart.
+const maxPaths = 10000
+
+// write adds a write to a file; "" is any.
+func (b *burst) write(now time.Time, path string) {
 	if b.first.IsZero() {
-		b.first = now
+		*b = burst{first: now, paths: make(map[string]bool)}
 	}
 	b.last = now
+	if b.any = b.any || path == "" || len(b.paths) >= maxPaths; !b.any {
+		b.paths[path] = true
+	}
+}
+
+// files returns what was written, nil if that may be any file.
+func (b *burst) files() []string {
+	if b.any {
+		return nil
+	}
+	return slices.Collect(maps.Keys(b.paths))
 }
 
 // due returns when the burst has been waited for long enough; zero is never.
@@ -66,12 +86,14 @@ type watcher struct {
 	inodes map[string]os.FileInfo // what the paths of watched folders stood for
 	seen   []uint64               // by topic: what polling found last
 	polled time.Time              // when that was
+
+	listings map[string]listing // by folder
 }
 
 func newWatcher(log zerolog.Logger, topics ...topic) *watcher {
 	w := &watcher{
 		topics: topics, bursts: make([]burst, len(topics)), log: log,
-		inodes: make(map[string]os.FileInfo), seen: make([]uint64, len(topics)),
+		inodes: make(map[string]os.FileInfo), seen: make([]uint64, len(topics)), listings: make(map[string]listing),
 	}
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -132,9 +154,12 @@ func (w *watcher) wrote(event fsnotify.Event) {
 		return
 	}
 	for i, t := range w.topics {
+		switch {
 		// Kubernetes replaces the files of a ConfigMap by turning one link, ..data.
-		if t.wants(event.Name) || filepath.Base(event.Name) == "..data" && slices.Contains(t.folders(), filepath.Dir(event.Name)) {
-			w.bursts[i].write(time.Now())
+		case filepath.Base(event.Name) == "..data" && slices.Contains(t.folders(), filepath.Dir(event.Name)):
+			w.bursts[i].write(time.Now(), "")
+		case t.wants(event.Name):
+			w.bursts[i].write(time.Now(), event.Name)
 		}
 	}
 }
@@ -145,7 +170,7 @@ func (w *watcher) overflow(err error) {
 		w.log.Warn().Err(err).Msg("watching files")
 	}
 	for i := range w.bursts {
-		w.bursts[i].write(time.Now())
+		w.bursts[i].write(time.Now(), "")
 	}
 }
 
@@ -166,9 +191,9 @@ func (w *watcher) look(now time.Time) {
 func (w *watcher) mark(now time.Time) {
 	w.polled = now
 	for i, t := range w.topics {
-		mark := t.fingerprint(w.notify != nil)
+		mark := w.fingerprint(t, w.notify != nil)
 		if mark != w.seen[i] && !now.IsZero() {
-			w.bursts[i].write(now)
+			w.bursts[i].write(now, "")
 		}
 		w.seen[i] = mark
 	}
@@ -193,7 +218,7 @@ func (w *watcher) follow(now time.Time) {
 			}
 			switch {
 			case err == nil && !now.IsZero():
-				w.bursts[i].write(now)
+				w.bursts[i].write(now, "")
 			case err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission):
 				w.poll(fmt.Errorf("watch %s: %w", folder, err))
 				return
@@ -215,24 +240,20 @@ func (w *watcher) next() time.Time {
 func (w *watcher) fire(now time.Time) {
 	for i := range w.bursts {
 		if due := w.bursts[i].due(); !due.IsZero() && !due.After(now) {
+			files := w.bursts[i].files()
 			w.bursts[i] = burst{}
-			w.topics[i].changed()
+			w.topics[i].changed(files)
 		}
 	}
 }
 
 // fingerprint sums up names, sizes and times of the files of a topic, or of
 // those alone that are links.
-func (t topic) fingerprint(links bool) uint64 {
+func (w *watcher) fingerprint(t topic, links bool) uint64 {
 	sum := fnv.New64a()
 	for _, folder := range t.folders() {
-		entries, err := os.ReadDir(folder)
-		if err != nil {
-			continue
-		}
-		for _, entry := range entries {
-			path := filepath.Join(folder, entry.Name())
-			if !t.wants(path) || links && entry.Type()&os.ModeSymlink == 0 {
+		for _, path := range w.list(folder, links) {
+			if !t.wants(path) {
 				continue
 			}
 			if info, err := os.Stat(path); err == nil {
@@ -241,4 +262,38 @@ func (t topic) fingerprint(links bool) uint64 {
 		}
 	}
 	return sum.Sum64()
+}
+
+// listing is the links of a folder as it was.
+type listing struct {
+	folder os.FileInfo
+	links  []string
+}
+
+// list returns the paths of the files in a folder, or of the links alone. These
+// are remembered: a folder may have 100,000 files and no link.
+func (w *watcher) list(folder string, links bool) []string {
+	info, err := os.Stat(folder)
+	if err != nil {
+		return nil
+	}
+	known, ok := w.listings[folder]
+	if links && ok && os.SameFile(known.folder, info) && known.folder.ModTime().Equal(info.ModTime()) {
+		return known.links
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil
+	}
+	var paths []string
+	for _, entry := range entries {
+		if !links || entry.Type()&os.ModeSymlink != 0 {
+			paths = append(paths, filepath.Join(folder, entry.Name()))
+		}
+	}
+	// What was changed this moment may change again without a change of its time.
+	if links && time.Since(info.ModTime()) > pollInterval {
+		w.listings[folder] = listing{info, paths}
+	}
+	return paths
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,16 +19,29 @@ func TestBurst(t *testing.T) {
 	if !b.due().IsZero() {
 		t.Error("due without a write")
 	}
-	b.write(start)
-	b.write(start.Add(150 * time.Millisecond))
+	b.write(start, "a")
+	b.write(start.Add(150*time.Millisecond), "b")
 	if got := b.due().Sub(start); got != 350*time.Millisecond {
 		t.Errorf("due %v after the first write", got)
 	}
 	for d := time.Duration(0); d < 10*time.Second; d += 100 * time.Millisecond {
-		b.write(start.Add(d))
+		b.write(start.Add(d), fmt.Sprint(d))
 	}
 	if got := b.due().Sub(start); got != longestWait {
 		t.Errorf("under constant writes due %v after the first", got)
+	}
+	if got := len(b.files()); got != 102 {
+		t.Errorf("%d files", got)
+	}
+	for n := range maxPaths {
+		b.write(start, fmt.Sprint(n))
+	}
+	if b.files() != nil {
+		t.Error("ever more files are told apart")
+	}
+	b = burst{}
+	if b.write(start, ""); b.files() != nil {
+		t.Errorf("any file became %v", b.files())
 	}
 }
 
@@ -39,7 +53,7 @@ func watch(t *testing.T, folder string, prepare func(*watcher)) chan struct{} {
 		name:    "zones",
 		folders: func() []string { return []string{folder} },
 		wants:   func(path string) bool { return strings.HasSuffix(path, ".zone") },
-		changed: func() { changed <- struct{}{} },
+		changed: func([]string) { changed <- struct{}{} },
 	})
 	prepare(w)
 	ctx, cancel := context.WithCancel(t.Context())
