@@ -183,7 +183,7 @@ func TestEmbeddedDiskFull(t *testing.T) {
 	go c.Put(ctx, "/nearside/regions/us-east/drain", "") // nobody answers
 	select {
 	case err = <-e.Failed():
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("etcd does not say that it failed")
 	}
 	if !errors.Is(err, unix.ENOSPC) {

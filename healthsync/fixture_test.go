@@ -140,10 +140,14 @@ func (s *server) run() {
 	s.t.Cleanup(s.stop)
 }
 
+// patience is how long anything may take before a test gives up on it, on a
+// machine that does other things too.
+const patience = time.Minute
+
 // eventually waits until the condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	poll := time.NewTicker(2 * time.Millisecond)
 	defer poll.Stop()
 	for !holds() {
