@@ -135,7 +135,7 @@ func (k keeper) readLabel(file string) (keptInfo, error) {
 	}
 	defer f.Close()
 	var l keptInfo
-	r := bufio.NewReader(f)
+	r := bufio.NewReaderSize(f, 512) // most fit in; there may be 100,000 to read
 	first, err1 := r.ReadString('\n')
 	digest, ok := strings.CutPrefix(strings.TrimSuffix(first, "\n"), keptFormat)
 	head, err2 := r.ReadBytes('\n')
