@@ -75,13 +75,19 @@ const (
 
 // Zone is one zone.
 type Zone struct {
-	Name      string   `json:"name"`
-	State     string   `json:"state"` // ok, last good, held or failed
-	File      string   `json:"file"`
-	Serial    uint32   `json:"serial"`
-	Records   int      `json:"records"`
-	Faults    []string `json:"faults"`     // warnings included
-	OneRegion []string `json:"one_region"` // names that no drain moves
+	Name      string      `json:"name"`
+	State     string      `json:"state"` // ok, last good, held or failed
+	File      string      `json:"file"`
+	Serial    uint32      `json:"serial"`
+	Records   int         `json:"records"`
+	Faults    []string    `json:"faults"`     // warnings included
+	OneRegion []OneRegion `json:"one_region"` // names that no drain moves
+}
+
+// OneRegion is a name whose addresses lie in one region only.
+type OneRegion struct {
+	Name   string `json:"name"`
+	Region string `json:"region"`
 }
 
 // Geography is the database that says where clients are.
@@ -116,7 +122,11 @@ func Zones(list []*zones.Status) []Zone {
 		for i, f := range z.Faults {
 			faults[i] = f.String()
 		}
-		shown = append(shown, Zone{z.Origin, z.State, z.File, z.Serial, z.Records, faults, append([]string{}, z.OneRegion...)})
+		single := make([]OneRegion, len(z.OneRegion))
+		for i, name := range z.OneRegion {
+			single[i] = OneRegion(name)
+		}
+		shown = append(shown, Zone{z.Origin, z.State, z.File, z.Serial, z.Records, faults, single})
 	}
 	return shown
 }

@@ -57,7 +57,7 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	c.soa()
 	z.pinned = c.steer.effective
 	slices.Sort(z.steered)
-	slices.Sort(z.single)
+	slices.SortFunc(z.single, func(x, y OneRegion) int { return cmp.Compare(x.Name, y.Name) })
 	return z
 }
 
@@ -89,7 +89,7 @@ func (c *compiler) name(i uint32) {
 	if n.flags&isSteered != 0 {
 		z.steered = append(z.steered, nameText(name))
 	} else if p.regions != 0 {
-		z.single = append(z.single, nameText(name))
+		z.single = append(z.single, OneRegion{nameText(name), c.steer.regionNames(p.regions)})
 	}
 	z.nodes = append(z.nodes, n)
 }

@@ -143,7 +143,7 @@ func TestSteering(t *testing.T) {
 	if want := []string{"*.live.example.", "all.example.", "mail.example.", "play.example.", "svc.example."}; !slices.Equal(z.steered, want) {
 		t.Errorf("steered %q, want %q", z.steered, want)
 	}
-	if want := []string{"one.example."}; !slices.Equal(z.single, want) {
+	if want := []OneRegion{{"one.example.", "eu"}}; !slices.Equal(z.single, want) {
 		t.Errorf("in one region %q, want %q", z.single, want)
 	}
 }

@@ -22,10 +22,10 @@ type Status struct {
 	Serial    uint32
 	Records   int
 	State     string
-	Faults    []Fault   // of the file as it is now, and of a last good version that was read leniently
-	Loaded    time.Time // when the version served was loaded
-	Steered   []string  // steered names, sorted
-	OneRegion []string  // names whose addresses lie in one region only, sorted: a drain does not touch them
+	Faults    []Fault     // of the file as it is now, and of a last good version that was read leniently
+	Loaded    time.Time   // when the version served was loaded
+	Steered   []string    // steered names, sorted
+	OneRegion []OneRegion // sorted by name: a drain does not touch them
 }
 
 // Status returns what is to be known about every zone, sorted by origin, then

@@ -105,8 +105,12 @@ type Zone struct {
 	servers []string // wire names of NS targets that other zones may answer for, sorted
 	pinned  []string // wire names of NS targets of other zones that keep a name here from being steered
 	steered []string // owners, sorted
-	single  []string // owners whose addresses lie in one region only, sorted
+	single  []OneRegion
 }
+
+// OneRegion is a name whose addresses lie in one region only: it has nowhere to
+// go, so it is static.
+type OneRegion struct{ Name, Region string }
 
 // slot is one place of the hash table. node 0 stands for "free" because the
 // index is one too high.

@@ -138,7 +138,7 @@ func checkAll(cmd *cobra.Command, r *findings, static bool) {
 		records += z.Records
 		for _, name := range z.OneRegion {
 			if static {
-				fmt.Fprintf(r.out, "static: %s lies in one region only: no drain moves it\n", name)
+				fmt.Fprintf(r.out, "static: %s lies in %s only: no drain moves it\n", name.Name, name.Region)
 			}
 		}
 	}

@@ -46,7 +46,7 @@ with a reason and your name beside it.`,
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is drained: written to %s at revision %d, by %s\n", given[0], drainKey(c, given[0]), revision, d.By)
 				fmt.Fprintf(cmd.OutOrStdout(), "see it with `nearside status`; resolvers follow within %d s; undo it with `nearside undrain %s`\n", c.TTL, given[0])
-				listUnmoved(ctx, cmd.OutOrStdout(), c)
+				listUnmoved(ctx, cmd.OutOrStdout(), c, given[0])
 				return nil
 			})
 		},
@@ -58,17 +58,21 @@ with a reason and your name beside it.`,
 // maxUnmoved is how many names a drain lists that it does not move.
 const maxUnmoved = 10
 
-// listUnmoved names what lies in one region only and has nowhere to go. It asks
+// listUnmoved names what lies in this region only and has nowhere to go. It asks
 // the server on this machine; where there is none, `check --static` tells.
-func listUnmoved(ctx context.Context, w io.Writer, c *Config) {
+func listUnmoved(ctx context.Context, w io.Writer, c *Config, region string) {
 	status, err := console.NewClient(c.ControlSocket()).Status(ctx)
 	if err != nil {
-		fmt.Fprintln(w, "names that lie in one region only are not moved; `nearside check --static` lists them")
+		fmt.Fprintln(w, "names that lie in "+region+" only are not moved; `nearside check --static` lists them")
 		return
 	}
 	var names []string
 	for _, z := range status.Zones {
-		names = append(names, z.OneRegion...)
+		for _, name := range z.OneRegion {
+			if name.Region == region {
+				names = append(names, name.Name)
+			}
+		}
 	}
 	if len(names) == 0 {
 		return
@@ -78,7 +82,7 @@ func listUnmoved(ctx context.Context, w io.Writer, c *Config) {
 		more = fmt.Sprintf(" and %d more; see `nearside check --static`", len(names)-maxUnmoved)
 		names = names[:maxUnmoved]
 	}
-	fmt.Fprintf(w, "no drain moves names that lie in one region only: %s%s\n", strings.Join(names, ", "), more)
+	fmt.Fprintf(w, "it does not move names that lie in %s only: %s%s\n", region, strings.Join(names, ", "), more)
 }
 
 func undrainCommand() *cobra.Command {

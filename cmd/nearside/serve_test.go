@@ -43,6 +43,7 @@ ns1  IN A   203.0.113.53
 play IN A   192.0.2.10
 play IN A   198.51.100.10
 solo IN A   192.0.2.11
+lone IN A   198.51.100.11
 `
 
 // output is written by the server and read by the test.
@@ -234,7 +235,7 @@ func TestServe(t *testing.T) {
 
 	text, err := r.nearside("drain", "eu-west", "--reason", "uplink")
 	if err != nil || !strings.Contains(text, "eu-west is drained: written to /nearside/regions/eu-west/drain at revision ") ||
-		!strings.Contains(text, "one region only: solo.bet.example.") {
+		!strings.Contains(text, "it does not move names that lie in eu-west only: solo.bet.example.\n") {
 		t.Fatalf("%s %v", text, err)
 	}
 	r.expect("play.bet.example.", "NOERROR 198.51.100.10/7")
@@ -250,7 +251,7 @@ func TestServe(t *testing.T) {
 	r.expect("new.bet.example.", "NOERROR 203.0.113.9/3600")
 	put(t, filepath.Join(folder, "zones/bet.example.zone"), serveZone+"new IN A 203.0.113.999\n")
 	text, err = r.nearside("reload")
-	if err == nil || !strings.Contains(text, "bet.example.zone:8: ") || !strings.Contains(text, "1 last good") {
+	if err == nil || !strings.Contains(text, "bet.example.zone:9: ") || !strings.Contains(text, "1 last good") {
 		t.Errorf("reload of a bad zone: %v\n%s", err, text)
 	}
 	r.expect("new.bet.example.", "NOERROR 203.0.113.9/3600")
