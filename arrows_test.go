@@ -56,6 +56,10 @@ var arrows = map[string]struct {
 			"github.com/spf13/", "gopkg.in/yaml.v3", "github.com/miekg/dns", "github.com/fsnotify/fsnotify", "github.com/rs/zerolog", "golang.org/x/sync", "golang.org/x/sys", "go.etcd.io/etcd/client/",
 		},
 	},
+	// It measures the binary from outside, as it does the peers.
+	"bench": {
+		libraries: []string{"golang.org/x/sys/unix", "go.etcd.io/etcd/client/"},
+	},
 	// Black box: it knows the binary, sockets and etcd, and none of our code.
 	"integration": {},
 }

@@ -1,0 +1,150 @@
+// Command bench measures nearside beside other name servers on this machine:
+// one core for the server, another for the load, over loopback. It runs in a
+// network namespace in which every address is local; scripts/bench-peers makes
+// one, and docs/performance.md says what is measured and how.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// bench is one run of the program.
+type bench struct {
+	ctx        context.Context
+	dir        string        // of configurations, zones and logs; removed at the end
+	rounds     int           // of which the median is shown
+	span       time.Duration // how long a round measures a server
+	serverCore string
+	loadCore   string // this program is on it already
+	clients    []client
+	only       string // names of peers, besides the echo and nearside
+}
+
+// sections are the tables, in the order of printing.
+var sections = []struct {
+	name    string
+	measure func(*bench) error
+}{
+	{"throughput", (*bench).throughput},
+}
+
+var noSpaces = strings.NewReplacer(" ", "-", ",", "")
+
+// program is the path of a program that the Makefile has built beside this one.
+func program(name string) string {
+	self, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	return filepath.Join(filepath.Dir(self), name)
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var names []string
+	for _, s := range sections {
+		names = append(names, s.name)
+	}
+	b := &bench{clients: newClients(64)}
+	flag.IntVar(&b.rounds, "rounds", 9, "rounds; medians of them are shown")
+	flag.DurationVar(&b.span, "span", time.Second, "how long a round measures each server")
+	flag.StringVar(&b.serverCore, "server-core", "0", "the core of the server")
+	flag.StringVar(&b.loadCore, "load-core", "1", "the core of the load")
+	flag.StringVar(&b.only, "peers", "", "measure only these beside nearside, separated by commas; empty: all")
+	want := flag.String("sections", strings.Join(names, ","), "what to measure")
+	flag.Parse()
+	// Debian keeps name servers where not everybody looks.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	b.ctx = ctx
+	var err error
+	if b.dir, err = os.MkdirTemp("", "nearside-bench"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	if err := writeDatabase(filepath.Join(b.dir, "city.mmdb")); err != nil {
+		return err
+	}
+	for name := range strings.SplitSeq(*want, ",") {
+		i := slices.Index(names, name)
+		if i < 0 {
+			return fmt.Errorf("no section %q: they are %s", name, strings.Join(names, ", "))
+		}
+		if err := sections[i].measure(b); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// chosen returns the servers to measure for a profile: the echo and nearside first.
+func (b *bench) chosen(p profile) []peer {
+	return slices.DeleteFunc(slices.Clone(peers), func(o peer) bool {
+		wanted := b.only == "" || o.name == echo.name || o.name == nearside.name || slices.Contains(strings.Split(b.only, ","), o.name)
+		return !wanted || !slices.Contains(o.profiles, p)
+	})
+}
+
+// fleet is a number of servers that run for one profile.
+type fleet []*server
+
+// launch starts a server of each peer.
+func (b *bench) launch(list []peer, p profile, etcd string) (f fleet, err error) {
+	defer func() {
+		if err != nil {
+			f.stop()
+		}
+	}()
+	for _, o := range list {
+		s, err := b.configure(o, p, etcd)
+		if err != nil {
+			return f, err
+		}
+		if _, err := b.run(s, b.serverCore); err != nil {
+			return f, err
+		}
+		f = append(f, s)
+	}
+	return f, nil
+}
+
+func (f fleet) stop() {
+	for _, s := range f {
+		s.process.stop()
+	}
+}
+
+// etcd starts a store for servers that are measured without one inside. It has
+// the core of the load, where it idles.
+func (b *bench) etcd() (endpoint string, stop func(), err error) {
+	const at = "http://127.0.0.2:2379"
+	dir := filepath.Join(b.dir, "etcd")
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
+		return "", nil, err
+	}
+	p, err := start(b.loadCore, dir, nil, program("etcd"), "--data-dir", dir, "--log-level", "error",
+		"--listen-client-urls", at, "--advertise-client-urls", at, "--listen-peer-urls", "http://127.0.0.2:2380")
+	if err != nil {
+		return "", nil, err
+	}
+	return at, p.stop, nil
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// saturation is one round of one server under a closed loop.
+type saturation struct {
+	usage
+	tally
+	span time.Duration
+	idle float64 // the share of the load's receiving calls that found nothing
+}
+
+// perSecond is answers per second of the server's CPU.
+func (s saturation) perSecond() float64 { return float64(s.answered) / s.total.Seconds() }
+
+// rate is answers per second of wall time.
+func (s saturation) rate() float64 { return float64(s.answered) / s.span.Seconds() }
+
+// each is a part of the time, per answer.
+func (s saturation) each(d time.Duration) time.Duration { return d / time.Duration(max(1, s.answered)) }
+
+// saturate asks as fast as the server answers.
+func (b *bench) saturate(l *load, s *server) (r saturation, err error) {
+	if err := l.closed(warmUp); err != nil {
+		return r, err
+	}
+	l.tally()
+	l.busy()
+	before, err := s.process.usage()
+	if err != nil {
+		return r, err
+	}
+	began := time.Now()
+	if err := l.closed(b.span); err != nil {
+		return r, err
+	}
+	r.span = time.Since(began)
+	after, err := s.process.usage()
+	if err != nil {
+		return r, err
+	}
+	r.usage, r.tally, r.idle = after.minus(before), l.tally(), 1-l.busy()
+	if err := l.settle(); err != nil {
+		return r, err
+	}
+	return r, r.right()
+}
+
+// throughput measures every profile.
+func (b *bench) throughput() error {
+	for _, p := range everything {
+		if err := b.throughputOf(p); err != nil {
+			return fmt.Errorf("%s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+func (b *bench) throughputOf(p profile) error {
+	etcd, stop, err := b.etcd()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	list := b.chosen(p)
+	f, err := b.launch(list, p, etcd)
+	if err != nil {
+		return err
+	}
+	defer f.stop()
+	rounds, err := b.interleave(f, p, b.saturate)
+	if err != nil {
+		return err
+	}
+	t := newTable(string(p)+": closed loop", "server", "of the echo", "answers per CPU-second", "user ns", "system ns", "answers/s", "core used", "load idle", "lost")
+	for i, s := range f {
+		var ofEcho []float64
+		for r := range rounds[i] {
+			ofEcho = append(ofEcho, rounds[i][r].perSecond()/rounds[0][r].perSecond())
+		}
+		own := rounds[i]
+		t.add(s.name, median(ofEcho),
+			int(medianOf(own, saturation.perSecond)),
+			medianOf(own, func(r saturation) int { return int(r.each(r.inUser())) }),
+			medianOf(own, func(r saturation) int { return int(r.each(r.total - r.inUser())) }),
+			int(medianOf(own, saturation.rate)),
+			medianOf(own, func(r saturation) float64 { return r.total.Seconds() / r.span.Seconds() }),
+			medianOf(own, func(r saturation) float64 { return r.idle }),
+			medianOf(own, func(r saturation) int { return r.lost }))
+	}
+	t.print()
+	return nil
+}
+
+// interleave measures every server of the fleet in every round, so that what
+// the machine does meanwhile meets all. The results are by server, then by round.
+func (b *bench) interleave(f fleet, p profile, measure func(*load, *server) (saturation, error)) ([][]saturation, error) {
+	results := make([][]saturation, len(f))
+	loads := make([]*load, len(f))
+	list := p.questions()
+	for i, s := range f {
+		l, err := newLoad(b.clients[:16], s.at(), list)
+		if err != nil {
+			return nil, err
+		}
+		defer l.close()
+		for _, c := range l.sockets {
+			c.echo = s.isEcho()
+		}
+		loads[i] = l
+	}
+	for round := range b.rounds {
+		for i := range f {
+			i = (i + round) % len(f) // nobody is always first
+			if err := b.ctx.Err(); err != nil {
+				return nil, err
+			}
+			r, err := measure(loads[i], f[i])
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", f[i].name, err)
+			}
+			results[i] = append(results[i], r)
+		}
+	}
+	return results, nil
+}
