@@ -25,12 +25,13 @@ type load struct {
 	sockets   []*socket
 	questions []question
 	position  int
+	window    int // queries that a closed loop keeps under way, a socket
 	start     time.Time
 }
 
 // newLoad opens a socket from each of the clients.
 func newLoad(clients []client, server netip.AddrPort, questions []question) (*load, error) {
-	l := &load{questions: questions, start: time.Now()}
+	l := &load{questions: questions, window: max(1, inFlight/len(clients)), start: time.Now()}
 	for _, c := range clients {
 		s, err := newSocket(c.address, server)
 		if err != nil {
@@ -80,11 +81,10 @@ func (l *load) busy() float64 {
 	return float64(filled) / float64(empty+filled)
 }
 
-// closed keeps inFlight queries under way until the time is up: the server
+// closed keeps the window of every socket full until the time is up: the server
 // decides the rate.
 func (l *load) closed(d time.Duration) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	window := max(1, inFlight/len(l.sockets))
 	for now, end := l.now(), l.now()+int64(d); now < end; now = l.now() {
 		for _, s := range l.sockets {
 			if err := s.receive(l.now); err != nil {
@@ -95,7 +95,7 @@ func (l *load) closed(d time.Duration) error {
 			} else if now-s.lastSeen > int64(grace) {
 				s.giveUp()
 			}
-			for s.pending < batch && s.waiting < window {
+			for s.pending < batch && s.waiting < l.window {
 				s.enqueue(l.next(), now)
 			}
 			if err := s.flush(); err != nil {

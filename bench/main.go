@@ -27,6 +27,7 @@ type bench struct {
 	serverCore string
 	loadCore   string // this program is on it already
 	clients    []client
+	configured int    // servers, so far
 	only       string // names of peers, besides the echo and nearside
 }
 
@@ -36,6 +37,13 @@ var sections = []struct {
 	measure func(*bench) error
 }{
 	{"throughput", (*bench).throughput},
+	{"latency", (*bench).latency},
+	{"overload", (*bench).overload},
+	{"start", (*bench).starts},
+	{"drain", (*bench).drains},
+	{"workers", (*bench).workers},
+	{"reload", (*bench).reloads},
+	{"tcp", (*bench).tcp},
 }
 
 var noSpaces = strings.NewReplacer(" ", "-", ",", "")
@@ -107,30 +115,26 @@ func (b *bench) chosen(p profile) []peer {
 // fleet is a number of servers that run for one profile.
 type fleet []*server
 
-// launch starts a server of each peer.
-func (b *bench) launch(list []peer, p profile, etcd string) (f fleet, err error) {
-	defer func() {
-		if err != nil {
-			f.stop()
-		}
-	}()
+// with runs a server of each peer, with an etcd outside, while do measures them.
+func (b *bench) with(list []peer, p profile, do func(fleet) error) error {
+	etcd, stop, err := b.etcd()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	var f fleet
 	for _, o := range list {
 		s, err := b.configure(o, p, etcd)
 		if err != nil {
-			return f, err
+			return err
 		}
 		if _, err := b.run(s, b.serverCore); err != nil {
-			return f, err
+			return err
 		}
+		defer s.process.stop()
 		f = append(f, s)
 	}
-	return f, nil
-}
-
-func (f fleet) stop() {
-	for _, s := range f {
-		s.process.stop()
-	}
+	return do(f)
 }
 
 // etcd starts a store for servers that are measured without one inside. It has

@@ -7,9 +7,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"text/template"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 //go:embed conf
@@ -37,6 +38,7 @@ type server struct {
 	Etcd     string // endpoint; empty: the embedded one
 	Drained  string // the region that is out, for peers that are told by their files
 	process  *process
+	store    *clientv3.Client // of the embedded etcd, from the first drain on
 }
 
 func (s *server) Zone() string       { return s.Profile.zone() }
@@ -69,6 +71,7 @@ var (
 		command: func(s *server) []string {
 			return []string{program("nearside"), "serve", "--config", s.path("nearside.yaml")}
 		},
+		drain: drainNearside,
 	}
 	gdnsd = peer{
 		name: "gdnsd", profiles: everything, files: []string{"gdnsd.conf"},
@@ -107,6 +110,7 @@ var (
 			return writeZone(s.zoneFile(s.Zone()), s.Profile, nil)
 		},
 		command: func(s *server) []string { return []string{"pdns_server", "--config-dir=" + s.Dir} },
+		drain:   drainPowerDNS,
 	}
 	peers = []peer{echo, nearside, gdnsd, knot, nsd, bind, powerDNS}
 )
@@ -143,14 +147,19 @@ func prepareBind(s *server) error {
 	return os.Symlink(s.Database, s.path("GeoLite2-City.mmdb"))
 }
 
+// addresses is how many scripts/bench-peers gives to servers: 127.0.1.1 and those
+// that follow. More never run at a time.
+const addresses = 15
+
 // configure writes all that a server needs.
 func (b *bench) configure(p peer, profile profile, etcd string) (*server, error) {
 	s := &server{
 		peer: p, Profile: profile, Etcd: etcd,
 		Dir:      filepath.Join(b.dir, p.name+" "+string(profile)),
-		Address:  netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + slices.IndexFunc(peers, func(o peer) bool { return o.name == p.name }))}),
+		Address:  netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + b.configured%addresses)}),
 		Database: filepath.Join(b.dir, "city.mmdb"),
 	}
+	b.configured++
 	s.Dir = noSpaces.Replace(s.Dir)
 	if err := os.RemoveAll(s.Dir); err != nil {
 		return nil, err

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	// normal is the load after an overload, of what the server can do.
+	normal = 0.5
+	// watched is how long it is looked at, in steps.
+	watched = 2 * time.Second
+	step    = 20 * time.Millisecond
+)
+
+// burst is one round of one server that got more than it can do.
+type burst struct {
+	offered, goodput float64       // of what it can do
+	recovery         time.Duration // until every query was answered again
+}
+
+// overload sends twice of what a server can do.
+func (b *bench) overload() error {
+	const p = byECS
+	return b.with(b.chosen(p), p, func(f fleet) error {
+		full, err := b.saturateAll(f, p)
+		if err != nil {
+			return err
+		}
+		rounds, err := interleave(b, f, p, b.clients[:sockets], func(i int, l *load) (burst, error) {
+			return b.burst(l, medianOf(full[i], saturation.rate))
+		})
+		if err != nil {
+			return err
+		}
+		t := newTable("twice what it can, "+string(p), "server", "offered", "answered", "answered all after ms")
+		for i, s := range f {
+			t.add(s.name,
+				medianOf(rounds[i], func(r burst) float64 { return r.offered }),
+				medianOf(rounds[i], func(r burst) float64 { return r.goodput }),
+				medianOf(rounds[i], func(r burst) int64 { return r.recovery.Milliseconds() }))
+		}
+		t.print()
+		fmt.Println("\nOffered and answered are of what it can do, in the same run.")
+		return nil
+	})
+}
+
+func (b *bench) burst(l *load, full float64) (r burst, err error) {
+	l.tally()
+	began := time.Now()
+	if err := l.open(2*full, b.span, nil); err != nil {
+		return r, err
+	}
+	span, t := time.Since(began).Seconds(), l.tally()
+	r.offered = float64(t.sent) / span / full
+	r.goodput = float64(t.answered) / span / full
+	for _, s := range l.sockets {
+		s.giveUp() // answers to these come late, and are none
+	}
+	began = time.Now()
+	for time.Since(began) < watched {
+		l.tally()
+		if err := l.open(normal*full, step, nil); err != nil {
+			return r, err
+		}
+		// What was sent in the last moments of a step may still be under way.
+		if t := l.tally(); float64(t.answered) < 0.9*float64(t.sent) {
+			r.recovery = time.Since(began)
+		}
+	}
+	return r, l.settle()
+}
