@@ -5,12 +5,14 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two cores, and output that can be read
-.PHONY: help build test lint unit fuzz integration differential bench-drain bench-abuse packages tools FORCE
+.PHONY: help build test lint unit fuzz integration differential bench bench-drain bench-peers bench-abuse packages tools FORCE
 
 FUZZTIME ?= 20s
 SEED ?= 1
 ZONES ?= 240
 QUERIES ?= 200
+COUNT ?= 10
+BENCH ?= .
 TOOLS := integration/bin
 # Network namespaces and port 53 need root; the Go toolchain does not.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
@@ -51,6 +53,16 @@ bench-abuse: tools bin/nearside ## a million malformed messages, spoofed floods,
 	go test -v -timeout=20m -run='^TestMemoryOfIdleConnections$$' -bench=RandomNames ./dnsserver
 	go test -timeout=20m -run='^$$' -bench=CrowdedTCP -benchtime=1x -tags=differential -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration
 
+# BASE is a revision; without it, the last tag.
+bench: tools ## our Go benchmarks, compared with those of the last tag by benchstat (BASE, COUNT, BENCH)
+	scripts/bench "$(BASE)" $(COUNT) '$(BENCH)'
+
+# It takes an hour, wants two cores and nothing else on the machine. While you
+# work on it: make bench-peers PEERS_FLAGS="-quick".
+bench-peers: tools bin/nearside bin/bench-peers bin/bench-echo ## nearside beside other name servers: throughput, latency, load, drain (PEERS_FLAGS)
+	scripts/packages peers
+	$(SUDO) scripts/bench-peers $(PEERS_FLAGS)
+
 packages: ## install the Debian packages that the tests need and that are missing
 	@scripts/packages
 
@@ -61,11 +73,18 @@ bin/nearside: FORCE
 bin/nearside-race: FORCE
 	go build -race -o $@ ./cmd/nearside
 
+bin/bench-peers: FORCE
+	go build -trimpath -o $@ ./bench
+
+bin/bench-echo: bench/echo/echo.c
+	gcc -O2 -Wall -Wextra -o $@ $<
+
 # etcd cannot be had by `go install`, so the tools are a module of their own.
-tools: $(TOOLS)/etcd $(TOOLS)/etcdctl $(TOOLS)/staticcheck
+tools: $(TOOLS)/etcd $(TOOLS)/etcdctl $(TOOLS)/staticcheck $(TOOLS)/benchstat
 
 $(TOOLS)/etcd: PACKAGE = go.etcd.io/etcd/server/v3
 $(TOOLS)/etcdctl: PACKAGE = go.etcd.io/etcd/etcdctl/v3
+$(TOOLS)/benchstat: PACKAGE = golang.org/x/perf/cmd/benchstat
 $(TOOLS)/staticcheck: PACKAGE = honnef.co/go/tools/cmd/staticcheck
 $(TOOLS)/%: integration/tools/go.mod integration/tools/go.sum
 	go -C integration/tools build -trimpath -o ../bin/$(@F) $(PACKAGE)

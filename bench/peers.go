@@ -61,7 +61,7 @@ func (s *server) Owners() []string {
 var (
 	everything = []profile{static, bySource, byECS, millions}
 	echo       = peer{name: "echo in C", profiles: everything, command: func(s *server) []string {
-		return []string{program("echo"), s.Address.String(), "53"}
+		return []string{"bench-echo", s.Address.String(), "53"}
 	}}
 	nearside = peer{
 		name: "nearside", profiles: everything, files: []string{"nearside.yaml"},
@@ -69,7 +69,7 @@ var (
 			return writeZone(s.zoneFile(s.Zone()+".zone"), s.Profile, everyRegion)
 		},
 		command: func(s *server) []string {
-			return []string{program("nearside"), "serve", "--config", s.path("nearside.yaml")}
+			return []string{"nearside", "serve", "--config", s.path("nearside.yaml")}
 		},
 		drain: drainNearside,
 	}
