@@ -36,6 +36,7 @@ var sections = []struct {
 	name    string
 	measure func(*bench) error
 }{
+	{"ceiling", (*bench).ceiling},
 	{"throughput", (*bench).throughput},
 	{"latency", (*bench).latency},
 	{"overload", (*bench).overload},

@@ -47,6 +47,9 @@ func (b *bench) overload() error {
 }
 
 func (b *bench) burst(l *load, full float64) (r burst, err error) {
+	if err := l.sendTrains(); err != nil {
+		return r, err
+	}
 	l.tally()
 	began := time.Now()
 	if err := l.open(2*full, b.span, nil); err != nil {
@@ -70,4 +73,35 @@ func (b *bench) burst(l *load, full float64) (r burst, err error) {
 		}
 	}
 	return r, l.settle()
+}
+
+// ceiling shows what the load itself can do, against a server that does nothing.
+func (b *bench) ceiling() error {
+	return b.with([]peer{echo}, static, func(f fleet) error {
+		rounds, err := b.saturateAll(f, static)
+		if err != nil {
+			return err
+		}
+		const noLimit = 1e8 // queries a second
+		sent, err := interleave(b, f, static, b.clients[:sockets], func(_ int, l *load) (float64, error) {
+			if err := l.sendTrains(); err != nil {
+				return 0, err
+			}
+			began := time.Now()
+			if err := l.open(noLimit, b.span, nil); err != nil {
+				return 0, err
+			}
+			rate := float64(l.tally().sent) / time.Since(began).Seconds()
+			return rate, l.settle()
+		})
+		if err != nil {
+			return err
+		}
+		t := newTable("the load itself, against the echo", "", "figure")
+		t.add("answers/s, as fast as it answers", int(medianOf(rounds[0], saturation.rate)))
+		t.add("core of the echo used", medianOf(rounds[0], func(r saturation) float64 { return r.total.Seconds() / r.span.Seconds() }))
+		t.add("queries/s in trains, without waiting for answers", int(median(sent[0])))
+		t.print()
+		return nil
+	})
 }

@@ -193,31 +193,39 @@ func (b *bench) run(s *server, cores string, environment ...string) (took time.D
 	if s.process, err = start(cores, s.Dir, environment, s.command(s)...); err != nil {
 		return 0, fmt.Errorf("%s: %w", s.name, err)
 	}
-	probe, err := newLoad(b.clients[:1], s.at(), []question{s.Profile.last()})
+	if err := b.await(s, s.Profile.last()); err != nil {
+		s.process.stop()
+		return 0, fmt.Errorf("%s: %w", s.name, err)
+	}
+	return time.Since(began), nil
+}
+
+// await asks q until the answer is right.
+func (b *bench) await(s *server, q question) error {
+	probe, err := newLoad(b.clients[:1], s.at(), []question{q})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer probe.close()
 	socket := probe.sockets[0]
 	socket.echo = s.isEcho()
-	for time.Since(began) < startLimit {
+	for began := time.Now(); time.Since(began) < startLimit; {
 		if err := s.process.failed(); err != nil {
-			return 0, err
+			return err
 		}
-		// Nobody listens yet: the kernel says so at the next call, or the one after.
+		// While nobody listens yet, the kernel says so at the next call or the one after.
 		socket.enqueue(probe.next(), 0)
 		if socket.flush() == nil {
 			time.Sleep(2 * time.Millisecond)
 			if socket.receive(probe.now) == nil && socket.tally.answered > 0 {
-				return time.Since(began), nil
+				return nil
 			}
 		}
 		socket.pending = 0
 		socket.giveUp()
 	}
-	s.process.stop()
 	text, _ := os.ReadFile(s.process.log)
-	return 0, fmt.Errorf("%s does not answer (%+v):\n%s", s.name, socket.tally, text)
+	return fmt.Errorf("it does not answer (%+v):\n%s", socket.tally, text)
 }
 
 func (s *server) isEcho() bool { return s.name == echo.name }

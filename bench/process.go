@@ -47,7 +47,8 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 func (p *process) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
-	case <-p.end:
+	case err := <-p.end:
+		p.end <- err // for whoever asks again
 	case <-time.After(10 * time.Second):
 	}
 	_ = syscall.Kill(-p.pid(), syscall.SIGKILL)
@@ -160,4 +161,21 @@ func (p *process) memory() (int64, error) {
 		sum += kilobytes << 10
 	}
 	return sum, nil
+}
+
+// forgetPeak has the kernel count the peak of the memory from now on.
+func (p *process) forgetPeak() error {
+	const peak = "5" // proc_pid_clear_refs(5)
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.pid()), []byte(peak), 0)
+}
+
+// peakMemory is the most that the process has had resident, in octets.
+func (p *process) peakMemory() (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid()))
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(text), "VmHWM:")
+	kilobytes, err := strconv.ParseInt(strings.Fields(after + " ?")[0], 10, 64)
+	return kilobytes << 10, err
 }

@@ -2,10 +2,10 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -34,31 +34,24 @@ func (b *bench) reloads() error {
 	if err != nil {
 		return err
 	}
+	if err := s.process.forgetPeak(); err != nil {
+		return err
+	}
 	l, err := newLoad(b.clients[:sockets], s.at(), p.questions())
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	for n := range b.rounds {
-		if err := b.reload(l, s, n); err != nil {
-			return err
-		}
-	}
-	full := l.tally()
-	var latency histogram
-	for n := range b.rounds {
-		if err := s.appendRecord(b.rounds + n); err != nil {
-			return err
-		}
-		if err := l.open(highRate, reloadTime, latency.add); err != nil {
-			return err
-		}
-	}
-	if err := l.settle(); err != nil {
+	full, err := b.reloadUnder(l, s, "full", func() error { return l.closed(reloadTime) })
+	if err != nil {
 		return err
 	}
-	paced := l.tally()
-	peak, err := peakMemory(s.process.pid())
+	var latency histogram
+	paced, err := b.reloadUnder(l, s, "paced", func() error { return l.open(highRate, reloadTime, latency.add) })
+	if err != nil {
+		return err
+	}
+	peak, err := s.process.peakMemory()
 	if err != nil {
 		return err
 	}
@@ -81,8 +74,8 @@ func (b *bench) reloads() error {
 	t.add("stops of the world", len(pauses))
 	t.add(fmt.Sprintf("of them over %.1f ms", longPause), long)
 	t.add("longest, ms", worst)
-	t.add("PSS MB, settled", int(settled/1e6))
-	t.add("RSS MB, peak", int(peak/1e6))
+	t.add("PSS MB before, settled", int(settled/1e6))
+	t.add("RSS MB, peak from then on", int(peak/1e6))
 	t.print()
 	return nil
 }
@@ -91,26 +84,40 @@ func (b *bench) reloads() error {
 // than it takes to notice and to read it.
 const reloadTime = 4 * time.Second
 
-// reload changes the zone under a full load.
-func (b *bench) reload(l *load, s *server, n int) error {
-	if err := b.ctx.Err(); err != nil {
-		return err
+// reloadUnder changes the zone and asks meanwhile, once a round.
+func (b *bench) reloadUnder(l *load, s *server, name string, ask func() error) (t tally, err error) {
+	for n := range b.rounds {
+		if err := b.ctx.Err(); err != nil {
+			return t, err
+		}
+		q, err := s.appendRecord(fmt.Sprintf("%s%d", name, n))
+		if err != nil {
+			return t, err
+		}
+		if err := ask(); err != nil {
+			return t, err
+		}
+		if err := l.settle(); err != nil {
+			return t, err
+		}
+		t.add(l.tally())
+		if err := b.await(s, q); err != nil { // the change, which must be in force
+			return t, err
+		}
 	}
-	if err := s.appendRecord(n); err != nil {
-		return err
-	}
-	return l.closed(reloadTime)
+	return t, nil
 }
 
-// appendRecord changes the zone a little.
-func (s *server) appendRecord(n int) error {
+// appendRecord changes the zone a little, and returns a question for what is new.
+func (s *server) appendRecord(name string) (q question, err error) {
 	f, err := os.OpenFile(s.zoneFile(s.Zone()+".zone"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
-		return err
+		return q, err
 	}
 	defer f.Close()
-	_, err = fmt.Fprintf(f, "more%d IN A 10.255.255.1\n", n)
-	return err
+	address := address4(1 << 20)
+	_, err = fmt.Fprintf(f, "%s IN A %s\n", name, address)
+	return newQuestion(name+"."+s.Zone()+".", typeA, netip.Prefix{}, address.AsSlice()), err
 }
 
 // clocks finds the three phases in a line of gctrace, of which the first and
@@ -127,15 +134,4 @@ func (s *server) pauses() (list []float64) {
 		}
 	}
 	return list
-}
-
-// peakMemory is the most that a process has had resident, in octets.
-func peakMemory(pid int) (int64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, after, _ := strings.Cut(string(text), "VmHWM:")
-	kilobytes, err := strconv.ParseInt(strings.Fields(after + " ?")[0], 10, 64)
-	return kilobytes << 10, err
 }

@@ -42,7 +42,9 @@ type socket struct {
 	lastSeen int64
 	flights  [slots]flight
 
-	pending     int // queries in out that are not sent yet
+	pending     int    // queries in out that are not sent yet
+	segment     int    // if set, all queries are that long and go as trains
+	train       []byte // queries, one after another
 	out, in     [batch]message
 	outV, inV   [batch]unix.Iovec
 	buffers     [batch][largest]byte
@@ -112,6 +114,9 @@ func (s *socket) enqueue(q *question, due int64) {
 // flush sends what is pending. What the kernel does not take is lost: nobody
 // would answer it in time.
 func (s *socket) flush() error {
+	if s.segment > 0 {
+		return s.flushTrain()
+	}
 	for done := 0; done < s.pending; {
 		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.out[done])), uintptr(s.pending-done), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
@@ -126,6 +131,29 @@ func (s *socket) flush() error {
 	}
 	s.tally.sent += s.pending
 	s.pending = 0
+	return nil
+}
+
+// sendTrains has the kernel cut what is sent into queries of n octets: one pass
+// through its upper layers for a whole batch, which makes a load that no server
+// of one core can answer. A server gets single datagrams all the same.
+func (s *socket) sendTrains(n int) error {
+	s.segment = n
+	return unix.SetsockoptInt(s.fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT, n)
+}
+
+// flushTrain is flush for trains.
+func (s *socket) flushTrain() error {
+	s.train = s.train[:0]
+	for i := range s.pending {
+		s.train = append(s.train, unsafe.Slice(s.outV[i].Base, s.outV[i].Len)...)
+	}
+	s.tally.sent += s.pending
+	s.pending = 0
+	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(s.train))), uintptr(len(s.train)), unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 && errno != unix.EAGAIN && errno != unix.EINTR && errno != unix.ENOBUFS {
+		return fmt.Errorf("send: %w", errno)
+	}
 	return nil
 }
 
