@@ -140,8 +140,8 @@ func TestDatabase(t *testing.T) {
 	}
 }
 
-// TestLoadSeesFaults has a server drop every fifth query and answer every
-// seventh wrong.
+// TestLoadSeesFaults has a server drop every fifth query, answer every seventh
+// wrong, and every third twice.
 func TestLoadSeesFaults(t *testing.T) {
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IP{127, 0, 0, 1}})
 	if err != nil {
@@ -167,8 +167,10 @@ func TestLoadSeesFaults(t *testing.T) {
 				wrong++
 				answer[3] |= dns.RcodeRefused
 			}
-			if _, err := conn.WriteToUDPAddrPort(answer, from); err != nil {
-				return
+			for range 1 + (n+1)%3/2 {
+				if _, err := conn.WriteToUDPAddrPort(answer, from); err != nil {
+					return
+				}
 			}
 		}
 	}()
