@@ -32,8 +32,10 @@ func start(cores, dir string, environment []string, command ...string) (*process
 	p.cmd = exec.Command("taskset", append([]string{"--cpu-list", cores}, command...)...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, f, f
 	p.cmd.Env = append(os.Environ(), environment...)
-	// It ends with this program at the latest, and with it what it started.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
+	// It ends with this program at the latest, and with it what it started. A session
+	// of its own, as a daemon has, is also a group of its own for the scheduler: in
+	// ours, the load would take the share of the server on a busy machine.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setsid: true}
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
