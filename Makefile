@@ -57,7 +57,7 @@ bench-abuse: tools bin/nearside ## a million malformed messages, spoofed floods,
 bench: tools ## our Go benchmarks, compared with those of the last tag by benchstat (BASE, COUNT, BENCH)
 	scripts/bench "$(BASE)" $(COUNT) '$(BENCH)'
 
-# It takes an hour, wants two cores and nothing else on the machine. While you
+# It takes half an hour, wants two cores and nothing else on the machine. While you
 # work on it: make bench-peers PEERS_FLAGS="-quick".
 bench-peers: tools bin/nearside bin/bench-peers bin/bench-echo ## nearside beside other name servers: throughput, latency, load, drain (PEERS_FLAGS)
 	scripts/packages peers

@@ -82,15 +82,11 @@ func (b *bench) latencyOf(f fleet, p profile) error {
 		}
 		t := newTable(fmt.Sprintf("%s, %s", p, pace.title), "server", "CPU us a query", "of the echo", "p50 us", "p99 us", "p99.9 us", "queries/s", "lost per million")
 		for i, s := range f {
-			var ofEcho []float64
-			for r := range rounds[i] {
-				ofEcho = append(ofEcho, float64(rounds[i][r].each())/float64(rounds[0][r].each()))
-			}
 			own := rounds[i]
 			quantile := func(q float64) time.Duration {
 				return medianOf(own, func(r *paced) time.Duration { return r.latency.quantile(q) })
 			}
-			t.add(s.name, medianOf(own, (*paced).each), median(ofEcho), quantile(0.5), quantile(0.99), quantile(0.999),
+			t.add(s.name, medianOf(own, (*paced).each), ratio(own, rounds[0], func(r *paced) float64 { return float64(r.each()) }), quantile(0.5), quantile(0.99), quantile(0.999),
 				int(medianOf(own, func(r *paced) float64 { return r.offered })),
 				medianOf(own, func(r *paced) float64 { return lossOf(r.tally) }))
 		}

@@ -96,7 +96,8 @@ func run() error {
 	return nil
 }
 
-// chosen returns the servers to measure for a profile: the echo and nearside first.
+// chosen returns the servers to measure for a profile: the echo is the first and
+// nearside the second, which the tables rely on.
 func (b *bench) chosen(p profile) []peer {
 	return slices.DeleteFunc(slices.Clone(peers), func(o peer) bool {
 		wanted := b.only == "" || o.name == echo.name || o.name == nearside.name || slices.Contains(strings.Split(b.only, ","), o.name)

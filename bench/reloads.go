@@ -74,8 +74,8 @@ func (b *bench) reloads() error {
 	t.add("stops of the world", len(pauses))
 	t.add(fmt.Sprintf("of them over %.1f ms", longPause), long)
 	t.add("longest, ms", worst)
-	t.add("PSS MB before, settled", int(settled/1e6))
-	t.add("RSS MB, peak from then on", int(peak/1e6))
+	t.add("PSS MiB before, settled", int(settled>>20))
+	t.add("RSS MiB, peak from then on", int(peak>>20))
 	t.print()
 	return nil
 }

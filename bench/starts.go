@@ -40,12 +40,12 @@ func (b *bench) starts() error {
 			rounds[i] = append(rounds[i], r)
 		}
 	}
-	t := newTable("start with "+string(p)+", two cores", "server", "CPU-seconds to ready", "seconds to ready", "PSS MB, settled")
+	t := newTable("start with "+string(p)+", two cores", "server", "CPU-seconds to ready", "seconds to ready", "PSS MiB, settled")
 	for i, o := range list {
 		t.add(o.name,
 			medianOf(rounds[i], func(r begun) float64 { return r.cpu.Seconds() }),
 			medianOf(rounds[i], func(r begun) float64 { return r.ready.Seconds() }),
-			fmt.Sprint(medianOf(rounds[i], func(r begun) int64 { return r.memory })/1e6))
+			fmt.Sprint(medianOf(rounds[i], func(r begun) int64 { return r.memory })>>20))
 	}
 	t.print()
 	return nil

@@ -77,3 +77,13 @@ func medianOf[R any, T int | float64 | time.Duration | int64](rounds []R, figure
 	}
 	return median(values)
 }
+
+// ratio returns the median, over the rounds, of a figure of one server to that of
+// another: what the machine does meanwhile meets both.
+func ratio[R any](rounds, to []R, figure func(R) float64) float64 {
+	values := make([]float64, min(len(rounds), len(to)))
+	for i := range values {
+		values[i] = figure(rounds[i]) / figure(to[i])
+	}
+	return median(values)
+}

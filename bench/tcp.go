@@ -43,13 +43,13 @@ func (b *bench) tcp() error {
 			}
 		}
 		t := newTable(fmt.Sprintf("TCP: %d connections with %d queries each, %s", connections, pipelined, p),
-			"server", "answers per CPU-second", "answers/s", "octets per idle connection")
+			"server", "nearside to it", "answers per CPU-second", "answers/s", "octets per idle connection")
 		for i, s := range f {
 			each, err := b.idleMemory(s, &asked[0])
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
-			t.add(s.name, int(medianOf(rounds[i], saturation.perSecond)), int(medianOf(rounds[i], saturation.rate)), each)
+			t.add(s.name, ratio(rounds[0], rounds[i], saturation.perSecond), int(medianOf(rounds[i], saturation.perSecond)), int(medianOf(rounds[i], saturation.rate)), each)
 		}
 		t.print()
 		return nil

@@ -69,14 +69,10 @@ func (b *bench) throughputOf(p profile) error {
 		if err != nil {
 			return err
 		}
-		t := newTable(string(p)+", as fast as it answers", "server", "of the echo", "answers per CPU-second", "user ns", "system ns", "answers/s", "core used", "load idle", "lost")
+		t := newTable(string(p)+", as fast as it answers", "server", "of the echo", "nearside to it", "answers per CPU-second", "user ns", "system ns", "answers/s", "core used", "load idle", "lost")
 		for i, s := range f {
-			var ofEcho []float64
-			for r := range rounds[i] {
-				ofEcho = append(ofEcho, rounds[i][r].perSecond()/rounds[0][r].perSecond())
-			}
 			own := rounds[i]
-			t.add(s.name, median(ofEcho),
+			t.add(s.name, ratio(own, rounds[0], saturation.perSecond), ratio(rounds[1], own, saturation.perSecond),
 				int(medianOf(own, saturation.perSecond)),
 				medianOf(own, func(r saturation) int { return int(r.each(r.inUser())) }),
 				medianOf(own, func(r saturation) int { return int(r.each(r.total - r.inUser())) }),

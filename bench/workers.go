@@ -41,11 +41,7 @@ func (b *bench) workers() error {
 	}
 	t := newTable(fmt.Sprintf("nearside, %s, from %d ports", p, clients), "", "of one worker", "answers per CPU-second", "core used")
 	for i, s := range f {
-		var ofOne []float64
-		for r := range rounds[i] {
-			ofOne = append(ofOne, rounds[i][r].perSecond()/rounds[0][r].perSecond())
-		}
-		t.add(s.name, median(ofOne), int(medianOf(rounds[i], saturation.perSecond)),
+		t.add(s.name, ratio(rounds[i], rounds[0], saturation.perSecond), int(medianOf(rounds[i], saturation.perSecond)),
 			medianOf(rounds[i], func(r saturation) float64 { return r.total.Seconds() / r.span.Seconds() }))
 	}
 	t.print()
