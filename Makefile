@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two cores, and output that can be read
-.PHONY: help build test lint unit fuzz integration differential bench bench-drain bench-peers bench-abuse packages tools FORCE
+.PHONY: help build test lint unit fuzz integration differential bench bench-drain bench-peers peers bench-abuse packages tools FORCE
 
 FUZZTIME ?= 20s
 SEED ?= 1
@@ -59,9 +59,12 @@ bench: tools ## our Go benchmarks, compared with those of the last tag by benchs
 
 # It takes half an hour, wants two cores and nothing else on the machine. While you
 # work on it: make bench-peers PEERS_FLAGS="-quick".
-bench-peers: tools bin/nearside bin/bench-peers bin/bench-echo ## nearside beside other name servers: throughput, latency, load, drain (PEERS_FLAGS)
-	scripts/packages peers
+bench-peers: peers tools bin/nearside bin/bench-peers bin/bench-echo ## nearside beside other name servers: throughput, latency, load, drain (PEERS_FLAGS)
 	$(SUDO) scripts/bench-peers $(PEERS_FLAGS)
+
+# The name servers that are measured beside us.
+peers:
+	@scripts/packages peers
 
 packages: ## install the Debian packages that the tests need and that are missing
 	@scripts/packages
