@@ -8,9 +8,10 @@ import (
 const (
 	// normal is the load after an overload, of what the server can do.
 	normal = 0.5
-	// watched is how long it is looked at, in steps.
-	watched = 2 * time.Second
+	// watched is how long it is looked at, in steps, unless enough in a row are good.
+	watched = 5 * time.Second
 	step    = 20 * time.Millisecond
+	enough  = 10
 )
 
 // burst is one round of one server that got more than it can do.
@@ -62,14 +63,16 @@ func (b *bench) burst(l *load, full float64) (r burst, err error) {
 		s.giveUp() // answers to these come late, and are none
 	}
 	began = time.Now()
-	for time.Since(began) < watched {
+	for good := 0; good < enough && time.Since(began) < watched; {
 		l.tally()
 		if err := l.open(normal*full, step, nil); err != nil {
 			return r, err
 		}
 		// What was sent in the last moments of a step may still be under way.
-		if t := l.tally(); float64(t.answered) < 0.9*float64(t.sent) {
-			r.recovery = time.Since(began)
+		if t := l.tally(); float64(t.answered) >= 0.9*float64(t.sent) {
+			good++
+		} else {
+			good, r.recovery = 0, time.Since(began)
 		}
 	}
 	return r, l.settle()
