@@ -39,10 +39,10 @@ type responder struct {
 	from  netip.Addr
 
 	qname []byte // the name being looked up, lower case: the one asked for, then each target of a chain
-	at    int    // offset in msg of qname, uncompressed: every owner name points to it or into it
+	at    int    // offset in msg of qname: owner names point to it or into it
 	chain [maxChain]int
 
-	dnames      [maxChain]int // offsets of the owners of DNAME records in the answer section
+	dnames      [maxChain]int // offsets of the DNAME records in the answer section
 	dnamesGiven int
 
 	rcode      int
@@ -269,13 +269,13 @@ func (r *responder) resolve() bool {
 		result := r.zone.Lookup(r.qname, r.qtype)
 		switch result.Outcome {
 		case zones.Answer:
-			return r.answerSet(result.Set)
+			return r.answerSet(&result.Set)
 		case zones.NoData:
 			return r.negative(rcodeNoError, result.Steered)
 		case zones.NXDomain:
 			return r.negative(rcodeNXDomain, false)
 		case zones.Referral:
-			return r.referral(result)
+			return r.referral(&result)
 		}
 		if hop == maxChain {
 			return true
@@ -283,16 +283,16 @@ func (r *responder) resolve() bool {
 		r.chain[hop] = r.at
 		var on, fits bool
 		if result.Outcome == zones.Alias {
-			on, fits = r.followCNAME(result.Set)
+			on, fits = r.followCNAME(&result.Set)
 		} else {
-			on, fits = r.followDNAME(result)
+			on, fits = r.followDNAME(&result)
 			on = on && r.qtype != typeCNAME // the synthesised one is what was asked for
 		}
 		if !on || !fits {
 			return fits
 		}
 		for _, at := range r.chain[:hop+1] {
-			if sameName(r.msg[at:], r.qname) {
+			if sameName(r.msg, at, r.qname) {
 				return true // a loop: every record of it is in the answer already
 			}
 		}
@@ -300,24 +300,25 @@ func (r *responder) resolve() bool {
 }
 
 // answerSet puts the RRset asked for into the answer section.
-func (r *responder) answerSet(set zones.RRset) bool {
-	records, n, ok := r.records(set)
-	if !ok {
+func (r *responder) answerSet(set *zones.RRset) bool {
+	if !r.choose(set) {
 		return r.negative(rcodeNoError, true)
 	}
-	if !r.appendRecords(records, n, r.at, &r.answers) {
-		return false
-	}
-	r.appendAdditional(set, len(r.msg)-len(records), nil)
-	return true
+	start := len(r.msg)
+	return r.appendRecords(set, r.owner(), &r.answers) && r.appendAdditional(set, start, r.owner())
 }
 
-// records returns the records of an RRset for this client: all of a static one,
-// those of the chosen region of a steered one. It returns false when every
-// region of a steered one is drained.
-func (r *responder) records(set zones.RRset) (wire []byte, n uint16, ok bool) {
+// owner is the name being looked up, where it stands in the message.
+func (r *responder) owner() spot { return spot{r.at, len(r.qname)} }
+
+// above is the end of the name being looked up that has so many octets.
+func (r *responder) above(length int) spot { return spot{r.suffix(r.owner(), length), length} }
+
+// choose makes of a steered RRset the records for this client: those of the
+// chosen region. It returns false when every region is drained.
+func (r *responder) choose(set *zones.RRset) bool {
 	if set.Regions == 0 {
-		return set.Wire, set.Count, true
+		return true
 	}
 	if !r.placed {
 		r.list, r.scope = r.snap.places.Prefer(r.ask, r.from)
@@ -327,77 +328,77 @@ func (r *responder) records(set zones.RRset) (wire []byte, n uint16, ok bool) {
 	if !ok {
 		r.counts.exhausted.Add(1)
 		r.why = allDrained
-		return nil, 0, false
+		return false
 	}
 	r.counts.regions[region].Add(1)
-	wire, n = r.zone.Variant(set, uint8(region))
-	return wire, n, true
+	r.zone.Narrow(set, uint8(region))
+	return true
 }
 
 // followCNAME adds a CNAME and moves on to its target. It returns on=false
 // where the chain ends: the target is in another zone, or there is no CNAME
 // left to give.
-func (r *responder) followCNAME(set zones.RRset) (on, fits bool) {
-	record, n, ok := r.records(set)
-	if !ok {
+func (r *responder) followCNAME(set *zones.RRset) (on, fits bool) {
+	if !r.choose(set) {
 		return false, r.negative(rcodeNoError, true)
 	}
-	if !r.appendRecords(record, n, r.at, &r.answers) {
+	start := len(r.msg)
+	if !r.appendRecords(set, r.owner(), &r.answers) {
 		return false, false
 	}
-	return r.moveTo(len(r.msg) - len(record) + ownerPointer + recordFix), true
+	return r.moveTo(start + ownerPointer + recordFix), true
 }
 
 // followDNAME adds the DNAME, synthesises its CNAME (RFC 6672, 3.1) and moves on.
-func (r *responder) followDNAME(result zones.Result) (on, fits bool) {
-	record := result.Set.Wire
-	if !r.appendDNAME(result) {
+func (r *responder) followDNAME(result *zones.Result) (on, fits bool) {
+	dname, ok := r.appendDNAME(result)
+	if !ok {
 		return false, false
 	}
-	target := record[ownerPointer+recordFix:]
+	record := result.Set.Wire
+	target := len(record) - ownerPointer - recordFix // octets
 	prefix := len(r.qname) - result.Owner
-	if prefix+len(target) > maxName {
+	if prefix+target > maxName {
 		r.rcode = rcodeYXDomain // RFC 6672, 2.2
 		return false, true
 	}
-	if !r.fits(ownerPointer + recordFix + prefix + len(target)) {
+	// The target of a CNAME may be compressed, that of a DNAME never is.
+	if !r.fits(ownerPointer + recordFix + prefix + ownerPointer) {
 		return false, false
 	}
-	b := appendPointer(r.msg, r.at)
+	b := appendPointer(r.msg, r.suffix(r.owner(), len(r.qname)))
 	b = append(b, 0, typeCNAME)
 	b = append(b, record[ownerPointer+2:ownerPointer+8]...) // CLASS and TTL of the DNAME
-	b = binary.BigEndian.AppendUint16(b, uint16(prefix+len(target)))
-	name := len(b)
-	b = append(b, r.msg[r.at:r.at+prefix]...)
-	r.msg = append(b, target...)
+	r.msg = binary.BigEndian.AppendUint16(b, uint16(prefix+ownerPointer))
+	name := len(r.msg)
+	r.appendLabels(r.owner(), result.Owner)
+	r.msg = appendPointer(r.msg, dname+ownerPointer+recordFix)
 	r.answers++
 	return r.moveTo(name), true
 }
 
-// appendDNAME adds the DNAME of a redirection, unless the chain came by it before.
-func (r *responder) appendDNAME(result zones.Result) bool {
-	owner := r.at + len(r.qname) - result.Owner
+// appendDNAME adds the DNAME of a redirection, unless the chain came by it
+// before, and returns where the record is.
+func (r *responder) appendDNAME(result *zones.Result) (at int, ok bool) {
 	for _, given := range r.dnames[:r.dnamesGiven] {
-		if sameName(r.msg[given:], r.qname[len(r.qname)-result.Owner:]) {
-			return true
+		if sameName(r.msg, given, r.qname[len(r.qname)-result.Owner:]) {
+			return given, true
 		}
 	}
-	if !r.appendRecords(result.Set.Wire, 1, owner, &r.answers) {
-		return false
+	at = len(r.msg)
+	if !r.appendRecords(&result.Set, r.above(result.Owner), &r.answers) {
+		return 0, false
 	}
-	r.dnames[r.dnamesGiven] = owner
+	r.dnames[r.dnamesGiven] = at
 	r.dnamesGiven++
-	return true
+	return at, true
 }
 
-// moveTo makes the uncompressed name at offset at of the message the next one
-// to look up. It returns false if it lies outside the zone.
+// moveTo makes the name at offset at of the message the next one to look up. It
+// returns false if it lies outside the zone. maxChain keeps at within the reach
+// of a pointer.
 func (r *responder) moveTo(at int) bool {
-	n, ok := lowerName(r.nameBuf[:], r.msg[at:])
-	if !ok || at > maxPointer {
-		return false
-	}
-	r.nameLen = n
+	r.nameLen = expandName(r.nameBuf[:], r.msg, at)
 	r.qname, r.at = r.name(), at
 	next, _ := r.zoneOfName()
 	return next == r.zone
@@ -408,60 +409,40 @@ func (r *responder) moveTo(at int) bool {
 func (r *responder) negative(rcode int, steered bool) bool {
 	r.rcode = rcode
 	soa := r.zone.Negative()
-	if !r.appendRecords(soa, 1, r.at+len(r.qname)-len(r.zone.Apex()), &r.authority) {
+	if !r.appendRecords(soa, r.above(int(soa.OwnerLength)), &r.authority) {
 		return false
 	}
 	if steered {
-		ttl := r.msg[len(r.msg)-len(soa)+ownerPointer+4:]
+		ttl := r.msg[len(r.msg)-len(soa.Wire)+ownerPointer+4:]
 		binary.BigEndian.PutUint32(ttl, min(binary.BigEndian.Uint32(ttl), r.snap.policy.NegativeTTL))
 	}
 	return true
 }
 
 // referral answers with the NS RRset of a zone cut and its glue.
-func (r *responder) referral(result zones.Result) bool {
+func (r *responder) referral(result *zones.Result) bool {
 	if r.answers == 0 {
 		r.authentic = false // AA tells of the first name in the answer section
 	}
-	set := result.Set
-	cut := r.at + len(r.qname) - result.Owner
-	if !r.appendRecords(set.Wire, set.Count, cut, &r.authority) {
-		return false
-	}
-	return r.appendAdditional(set, len(r.msg)-len(set.Wire), r.qname[len(r.qname)-result.Owner:])
+	start, cut := len(r.msg), r.above(result.Owner)
+	return r.appendRecords(&result.Set, cut, &r.authority) && r.appendAdditional(&result.Set, start, cut)
 }
 
-// appendAdditional adds the addresses of the names in set, whose records begin
-// at offset at of the message. Those that do not fit are left out, but glue at
-// or below a cut (nil: there is none) is not optional (RFC 9471): it comes
-// first, and false is returned if it does not fit.
-func (r *responder) appendAdditional(set zones.RRset, at int, cut []byte) bool {
-	if cut == nil {
-		r.appendOptional(set, at, nil)
-		return true
-	}
+// appendAdditional adds what belongs beside the records of set, which start at
+// offset start of the message. What does not fit is left out, but glue at or
+// below a cut is not optional (RFC 9471): false is returned if it does not fit.
+func (r *responder) appendAdditional(set *zones.RRset, start int, owner spot) bool {
 	for i := 0; ; i++ {
 		more, ok := r.zone.Additional(set, i)
 		if !ok {
-			break
+			return true
 		}
-		if target := at + more.Target; inDomain(r.msg[target:], cut) && !r.appendBeside(more.Set, target) {
+		at := owner.at
+		if more.Target >= 0 {
+			at = start + more.Target
+		}
+		if !r.appendBeside(&more.Set, at) && more.Required {
 			return false
-		}
-	}
-	r.appendOptional(set, at, cut)
-	return true
-}
-
-// appendOptional adds what fits of the addresses that lie outside the cut.
-func (r *responder) appendOptional(set zones.RRset, at int, cut []byte) {
-	for i := 0; ; i++ {
-		more, ok := r.zone.Additional(set, i)
-		if !ok {
-			return
-		}
-		if target := at + more.Target; cut == nil || !inDomain(r.msg[target:], cut) {
-			r.appendBeside(more.Set, target)
 		}
 	}
 }

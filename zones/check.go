@@ -91,7 +91,8 @@ func (b *builder) checkTargets(i uint32, g group) {
 	var room [maxName]byte
 	for _, r := range b.all(g) {
 		rec := b.records[r]
-		target := appendLower(room[:0], b.data(rec)[targetOffset(g.typ):])
+		offset, _ := target(g.typ, b.data(rec))
+		target := appendLower(room[:0], b.data(rec)[offset:])
 		if !under(target, b.names.name(b.apex)) {
 			continue
 		}

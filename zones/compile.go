@@ -15,7 +15,16 @@ type compiler struct {
 	*builder
 	zone   *Zone
 	steer  *steerer
-	beside []uint32 // sets that may have additional addresses
+	beside []beside
+
+	owner []byte // the name that is being compiled
+	spots []spot // suffixes that pointers of the RRset that is being compiled may lead to
+}
+
+// beside is a set that may have additional records, or a part of a steered set.
+type beside struct {
+	node, set uint32
+	part      int // index into Zone.parts; negative: the set itself
 }
 
 // compile checks the records and makes the zone. If there are faults that are
@@ -48,8 +57,8 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 			z.nodes[parent-1].wildcard = uint32(i) + 1
 		}
 	}
-	for _, i := range c.beside {
-		c.additional(i)
+	for _, b := range c.beside {
+		c.additional(b)
 	}
 	// Find has read the apex when a lookup reads what stands beside it.
 	apex := z.nodes[b.apex]
@@ -64,6 +73,7 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 // name compiles a name and its RRsets.
 func (c *compiler) name(i uint32) {
 	z, name := c.zone, c.names.name(i)
+	c.owner = name
 	n := node{name: uint32(len(z.wire)), length: uint8(len(name)), sets: uint32(len(z.sets)), cut: c.cuts[i]}
 	z.deepest = max(z.deepest, len(name))
 	z.wire = append(z.wire, name...)
@@ -137,8 +147,8 @@ func (c *compiler) static(typ uint16, records []uint32) {
 	z := c.zone
 	s := set{typ: typ, ttl: c.ttl(records)}
 	s.wire, s.size, s.count = c.emit(records, s.ttl)
-	if typ == dns.TypeNS || typ == dns.TypeMX || typ == dns.TypeSRV {
-		c.beside = append(c.beside, uint32(len(z.sets)))
+	if pointsOn(typ) {
+		c.beside = append(c.beside, beside{uint32(len(z.nodes)), uint32(len(z.sets)), -1})
 	}
 	z.sets = append(z.sets, s)
 }
@@ -154,6 +164,9 @@ func (c *compiler) split(typ uint16, regions uint64, groups [][]uint32) {
 		s.ttl = min(s.ttl, ttl)
 		var p part
 		p.wire, p.size, p.count = c.emit(records, ttl)
+		if pointsOn(typ) {
+			c.beside = append(c.beside, beside{uint32(len(z.nodes)), uint32(len(z.sets)), len(z.parts)})
+		}
 		z.parts = append(z.parts, p)
 	}
 	z.sets = append(z.sets, s)
@@ -174,18 +187,25 @@ const fixed = 12
 // emit appends records to the wire in the form of RRset.Wire.
 func (c *compiler) emit(records []uint32, ttl uint32) (start, size uint32, count uint16) {
 	z, at := c.zone, len(c.zone.wire)
+	c.startNames(c.records[records[0]].typ)
 	for _, i := range records {
 		r := c.records[i]
 		own := ttl
 		if r.typ == dns.TypeRRSIG {
 			own = r.ttl // that of the type it covers (RFC 4034 section 3)
 		}
+		if !hasNames(r.typ, c.data(r)) {
+			c.faults.errorf(r.place, "the data of this %s record of %s is cut off, or its name is none", dns.Type(r.typ), c.text(r.owner))
+			continue
+		}
 		z.wire = append(z.wire, 0xC0, 12)
 		z.wire = binary.BigEndian.AppendUint16(z.wire, r.typ)
 		z.wire = binary.BigEndian.AppendUint16(z.wire, dns.ClassINET)
 		z.wire = binary.BigEndian.AppendUint32(z.wire, own)
-		z.wire = binary.BigEndian.AppendUint16(z.wire, r.size)
-		z.wire = append(z.wire, c.data(r)...)
+		z.wire = append(z.wire, 0, 0)
+		rdata := len(z.wire)
+		c.compress(r.typ, c.data(r), at)
+		binary.BigEndian.PutUint16(z.wire[rdata-2:], uint16(len(z.wire)-rdata))
 	}
 	// RFC 1035 section 4.2.2: a message over TCP has at most 65535 octets. The
 	// header, the longest question and an OPT record take their share.
@@ -196,45 +216,6 @@ func (c *compiler) emit(records []uint32, ttl uint32) (start, size uint32, count
 			dns.Type(first.typ), c.text(first.owner), length, room)
 	}
 	return uint32(at), uint32(len(z.wire) - at), uint16(len(records))
-}
-
-// additional links the set at index i to the addresses of its targets in the zone.
-func (c *compiler) additional(i uint32) {
-	z := c.zone
-	s := z.sets[i]
-	l := link{extras: uint32(len(z.extras))}
-	wire := z.wire[s.wire : s.wire+s.size]
-	seen := make(map[uint32]bool)
-	var lower [maxName]byte
-	for at := 0; at < len(wire); {
-		rdata := wire[at+fixed:][:binary.BigEndian.Uint16(wire[at+fixed-2:])]
-		target := at + fixed + targetOffset(s.typ)
-		if t, ok := c.names.find(appendLower(lower[:0], rdata[targetOffset(s.typ):])); ok && !seen[t] && int(t) < len(z.nodes) {
-			seen[t] = true
-			n := z.nodes[t]
-			for a := n.sets; a < n.sets+uint32(n.count); a++ {
-				if typ := z.sets[a].typ; (typ == dns.TypeA || typ == dns.TypeAAAA) && z.links[z.sets[a].link].regions == 0 {
-					z.extras = append(z.extras, extra{uint32(target), a})
-				}
-			}
-		}
-		at += fixed + len(rdata)
-	}
-	if l.count = uint32(len(z.extras)) - l.extras; l.count > 0 {
-		z.sets[i].link = uint32(len(z.links))
-		z.links = append(z.links, l)
-	}
-}
-
-// targetOffset is where in the RDATA of a type its target name starts.
-func targetOffset(typ uint16) int {
-	switch typ {
-	case dns.TypeMX:
-		return 2 // preference
-	case dns.TypeSRV:
-		return 6 // priority, weight, port
-	}
-	return 0
 }
 
 // appendLower appends the wire name at the start of b in lower case.
@@ -256,6 +237,8 @@ func (c *compiler) soa() {
 	z.file, z.line = c.faults.files[c.at(g).file], int(c.at(g).line)
 	numbers := s.Wire[len(s.Wire)-20:]
 	z.serial = binary.BigEndian.Uint32(numbers)
-	z.negative = bytes.Clone(s.Wire)
-	binary.BigEndian.PutUint32(z.negative[6:], min(s.TTL, binary.BigEndian.Uint32(numbers[16:])))
+	s.TTL = min(s.TTL, binary.BigEndian.Uint32(numbers[16:]))
+	s.Wire = bytes.Clone(s.Wire)
+	binary.BigEndian.PutUint32(s.Wire[6:], s.TTL)
+	z.negative = s
 }

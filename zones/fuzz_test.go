@@ -160,7 +160,7 @@ func records(z *Zone) map[string]bool {
 	for _, n := range z.nodes {
 		owner := string(z.wire[n.name : n.name+uint32(n.length)])
 		for i := n.sets; i < n.sets+uint32(n.count); i++ {
-			for _, record := range recordsIn(z.set(i).Wire) {
+			for _, record := range recordsIn([]byte(owner), z.set(i).Wire) {
 				set[owner+record] = true
 			}
 		}
@@ -168,13 +168,17 @@ func records(z *Zone) map[string]bool {
 	return set
 }
 
-// recordsIn returns the records of an RRset.Wire without their owners.
-func recordsIn(wire []byte) []string {
+// recordsIn returns the records of an RRset.Wire without their owners and without
+// compression: its pointers hold behind a question for the owner.
+func recordsIn(owner, wire []byte) []string {
 	var list []string
-	for len(wire) > 0 {
-		size := fixed + int(wire[fixed-2])<<8 + int(wire[fixed-1])
-		list = append(list, string(wire[2:size]))
-		wire = wire[size:]
+	msg := slices.Concat(make([]byte, header), owner, make([]byte, question), wire)
+	for at := len(msg) - len(wire); at < len(msg); {
+		rr, next, err := dns.UnpackRR(msg, at)
+		if err != nil {
+			panic(err)
+		}
+		list, at = append(list, recordOf(rr)), next
 	}
 	return list
 }

@@ -26,23 +26,29 @@ func zoneOf(t testing.TB, text string) *Zone {
 // the region's name if it is steered.
 func answer(t testing.TB, z *Zone, name string, typ uint16) string {
 	t.Helper()
-	set := z.Lookup(wireName(t, name), typ).Set
+	qname := wireName(t, name)
+	set := z.Lookup(qname, typ).Set
 	if !set.Steered() {
-		return recordText(t, "", set.Wire)
+		return recordText(t, "", recordsOf(qname, set))
 	}
 	var b strings.Builder
 	for left := set.Regions; left != 0; left &= left - 1 {
 		region := uint8(bits.TrailingZeros64(left))
-		wire, _ := z.Variant(set, region)
-		b.WriteString(recordText(t, testSteering().Name(region)+" ", wire))
+		b.WriteString(recordText(t, testSteering().Name(region)+" ", recordsOf(qname, partOf(z, set, region))))
 	}
 	return b.String()
 }
 
-func recordText(t testing.TB, prefix string, wire []byte) string {
+// partOf is the records of one region of a steered RRset.
+func partOf(z *Zone, set RRset, region uint8) RRset {
+	z.Narrow(&set, region)
+	return set
+}
+
+func recordText(t testing.TB, prefix string, records []string) string {
 	t.Helper()
 	var b strings.Builder
-	for _, record := range recordsIn(wire) {
+	for _, record := range records {
 		rr, _, err := dns.UnpackRR([]byte("\x00"+record), 0)
 		if err != nil {
 			t.Fatal(err)
@@ -154,36 +160,82 @@ func TestApex(t *testing.T) {
 	if z.Origin() != "example." || z.Serial() != 1 || z.Records() != 3 || z.Failed() {
 		t.Errorf("zone %s, serial %d, %d records, failed %t", z.Origin(), z.Serial(), z.Records(), z.Failed())
 	}
-	if got, want := recordText(t, "", z.Negative()), "5 SOA ns.invalid. hostmaster.example. 1 2 3 4 5\n"; got != want {
+	if got, want := recordText(t, "", recordsOf(z.apex, *z.Negative())), "5 SOA ns.invalid. hostmaster.example. 1 2 3 4 5\n"; got != want {
 		t.Errorf("negative answer %q, want %q", got, want)
 	}
 }
 
-// TestAdditional: addresses of targets come along, glue too, steered ones never.
+// TestAdditional: what names in the zone have comes along, glue too, steered
+// records never. Glue that lies below its cut comes first and is required.
 func TestAdditional(t *testing.T) {
-	z := zoneOf(t, steered+"child NS ns.child\nchild NS ns\nns.child A 192.0.2.1\nns.child AAAA 2001:db8::1\n@ MX 1 play\n@ MX 2 one\n")
+	z := zoneOf(t, steered+`child NS ns
+child NS NS.child
+child NS ns.child
+ns.child A 192.0.2.1
+ns.child AAAA 2001:db8::1
+mx MX 1 play
+mx MX 2 one
+mx MX 3 x.wild
+mx MX 4 y.wild
+mx MX 5 X.wild
+*.wild AAAA 2001:db8::2
+srv SRV 1 1 1 ns
+srv SRV 2 1 1 .
+naptr NAPTR 1 1 "s" "sip" "" srv
+naptr NAPTR 1 1 "A" "sip" "" ns
+naptr NAPTR 1 1 "u" "sip" "!x!y!" one
+https HTTPS 1 .
+https HTTPS 2 svcb
+https A 10.0.0.1
+svcb SVCB 0 https
+svcb SVCB 0 ns
+svcb HTTPS 1 x.invalid.
+*.star HTTPS 1 .
+*.star A 10.0.0.2
+`)
 	for _, c := range []struct {
 		name string
 		typ  uint16
 		want string
 	}{
-		{"child.example.", dns.TypeNS, "60 A 192.0.2.1\n60 AAAA 2001:db8::1\n60 A 192.0.2.53\n60 A 198.51.100.53\n"},
-		{"example.", dns.TypeMX, "60 A 192.0.2.1\n60 A 192.0.2.2\n"},
+		{"www.child", dns.TypeA, `required NS.child 60 A 192.0.2.1
+required NS.child 60 AAAA 2001:db8::1
+ns 60 A 192.0.2.53
+ns 60 A 198.51.100.53
+`},
+		{"mx", dns.TypeMX, "one 60 A 192.0.2.1\none 60 A 192.0.2.2\nx.wild 60 AAAA 2001:db8::2\ny.wild 60 AAAA 2001:db8::2\n"},
+		{"srv", dns.TypeSRV, "ns 60 A 192.0.2.53\nns 60 A 198.51.100.53\n"},
+		{"naptr", dns.TypeNAPTR, "srv 60 SRV 1 1 1 ns.example.\nsrv 60 SRV 2 1 1 .\nns 60 A 192.0.2.53\nns 60 A 198.51.100.53\n"},
+		{"https", dns.TypeHTTPS, "the owner 60 A 10.0.0.1\nsvcb 60 HTTPS 1 x.invalid.\n"},
+		{"svcb", dns.TypeSVCB, "https 60 A 10.0.0.1\nns 60 A 192.0.2.53\nns 60 A 198.51.100.53\n"},
+		{"longer.than.the.wildcard.star", dns.TypeHTTPS, "the owner 60 A 10.0.0.2\n"},
+		{"all", dns.TypeHTTPS, ""},
 	} {
-		set := z.Lookup(wireName(t, c.name), c.typ).Set
+		qname := wireName(t, c.name+".example.")
+		set := z.Lookup(qname, c.typ).Set
 		var got strings.Builder
 		for i := 0; ; i++ {
-			a, ok := z.Additional(set, i)
+			a, ok := z.Additional(&set, i)
 			if !ok {
 				break
 			}
-			if nameLength(set.Wire[a.Target:]) == 0 || a.Set.Steered() {
-				t.Errorf("%s: additional %+v", c.name, a)
+			prefix := "the owner "
+			if a.Target >= 0 {
+				// From there on a message has the name, as its records have it.
+				msg := slices.Concat(make([]byte, header), qname[len(qname)-int(set.OwnerLength):], make([]byte, question), set.Wire)
+				name, _, err := dns.UnpackDomainName(msg, header+int(set.OwnerLength)+question+a.Target)
+				if err != nil {
+					t.Fatal(err)
+				}
+				prefix = strings.TrimSuffix(name, ".example.") + " "
 			}
-			got.WriteString(recordText(t, "", a.Set.Wire))
+			if a.Required {
+				prefix = "required " + prefix
+			}
+			got.WriteString(recordText(t, prefix, recordsIn(nil, a.Set.Wire)))
 		}
 		if got.String() != c.want {
-			t.Errorf("%s: got %q, want %q", c.name, got.String(), c.want)
+			t.Errorf("%s: got\n%swant\n%s", c.name, got.String(), c.want)
 		}
 	}
 }
@@ -199,8 +251,8 @@ func TestNoAllocations(t *testing.T) {
 			z, _ := view.Find(qname)
 			for _, qtype := range []uint16{dns.TypeA, dns.TypeMX, dns.TypeNS, dns.TypeANY} {
 				r := z.Lookup(qname, qtype)
-				z.Variant(r.Set, 1)
-				z.Additional(r.Set, 0)
+				z.Narrow(&r.Set, 1)
+				z.Additional(&r.Set, 0)
 			}
 		}); allocs != 0 {
 			t.Errorf("%s: %v allocations", name, allocs)

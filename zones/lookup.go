@@ -59,12 +59,11 @@ func (z *Zone) refer(i uint32) Result {
 }
 
 // answer picks the RRset of the type, else the CNAME, from the node that
-// matched. A query for ANY gets one RRset, whichever comes first (RFC 8482
-// section 4.1).
+// matched. A query for ANY gets one RRset (RFC 8482 section 4.1).
 func (z *Zone) answer(n *node, qname []byte, qtype uint16) Result {
 	r := Result{Outcome: NoData, Owner: len(qname), Steered: n.flags&isSteered != 0}
 	if qtype == dns.TypeANY && n.count > 0 {
-		r.Outcome, r.Set = Answer, z.set(n.sets)
+		r.Outcome, r.Set = Answer, z.any(n)
 	} else if s, ok := z.typed(n, qtype); ok {
 		r.Outcome, r.Set = Answer, s
 	} else if s, ok := z.typed(n, dns.TypeCNAME); ok {
@@ -77,10 +76,21 @@ func (z *Zone) answer(n *node, qname []byte, qtype uint16) Result {
 func (z *Zone) typed(n *node, typ uint16) (RRset, bool) {
 	for i := n.sets; i < n.sets+uint32(n.count); i++ {
 		if z.sets[i].typ == typ {
-			return z.set(i), true
+			return z.setOf(n, i), true
 		}
 	}
 	return RRset{}, false
+}
+
+// any returns one of the RRsets of a node: the first that is the same for
+// everybody and whatever is drained, else the first.
+func (z *Zone) any(n *node) RRset {
+	for i := n.sets; i < n.sets+uint32(n.count); i++ {
+		if z.links[z.sets[i].link].regions == 0 {
+			return z.setOf(n, i)
+		}
+	}
+	return z.setOf(n, n.sets)
 }
 
 // closestEncloser finds the longest existing name above qname (RFC 4592 section

@@ -46,18 +46,26 @@ type RRset struct {
 	Type  uint16
 	Count uint16 // of records in Wire
 	TTL   uint32 // seconds; of a steered RRset already capped, the least of its regions
-	// Wire is the records one after another, ready to copy: the owner as the
-	// pointer C0 0C, TYPE, CLASS, TTL, RDLENGTH and RDATA without compression,
-	// its letter case kept. It is empty when the RRset is steered.
+	// Wire is the records one after another, as they stand in the response to a
+	// question for their very owner: the owner as the pointer C0 0C, TYPE, CLASS,
+	// TTL, RDLENGTH and RDATA, its letter case kept. Names in RDATA are compressed
+	// where Names says so: a pointer leads into the owner, which is at offset 12,
+	// but not to the asterisk of a wildcard; or into Wire, which is at offset 16
+	// plus OwnerLength, but to none beyond the first PointerReach octets of it.
+	// It is empty when the RRset is steered.
 	Wire []byte
+	// OwnerLength is how many octets the wire name has that owns the records;
+	// where a wildcard matched, "*" is its first label.
+	OwnerLength uint16
 	// Regions is the regions that have records of this type: bit i stands for
 	// region i. 0 means that the RRset is static.
 	Regions uint64
 
 	link uint32 // index into Zone.links
+	span        // what belongs beside the records
 }
 
-// Steered reports whether the RRset depends on the region: see Zone.Variant.
+// Steered reports whether the RRset depends on the region: see Zone.Narrow.
 func (s RRset) Steered() bool { return s.Regions != 0 }
 
 // Result is what a lookup found.
@@ -72,11 +80,16 @@ type Result struct {
 	Steered  bool // the name has a steered RRset, if perhaps of another type
 }
 
-// Additional is an address RRset that belongs into the additional section
-// beside an RRset.
+// Additional is an RRset that belongs into the additional section beside an
+// RRset. Its RDATA has no compressed names.
 type Additional struct {
-	Target int // offset in RRset.Wire of the uncompressed name that owns Set
+	// Target is the offset in RRset.Wire of the name that owns Set; negative:
+	// the owner of the RRset itself.
+	Target int
 	Set    RRset
+	// Required says that Set is glue at or below the cut, without which nobody
+	// gets any further (RFC 9471). What is required comes first.
+	Required bool
 }
 
 // Zone is one zone in compiled form. Its arenas hold no pointers, so a zone of
@@ -90,7 +103,7 @@ type Zone struct {
 	records int
 	failed  bool
 
-	negative []byte
+	negative RRset
 
 	seed    maphash.Seed
 	slots   []slot // open addressing, a power of two, at most half full
@@ -144,23 +157,33 @@ type set struct {
 	link       uint32 // 0: static, without additional addresses
 }
 
-// link is what few RRsets have: regions, or additional addresses.
+// link is what few RRsets have: regions, or additional records.
 type link struct {
 	regions uint64
 	parts   uint32 // first in parts, one for each bit of regions
-	extras  uint32 // first in extras
-	count   uint32 // of extras
+	span
 }
 
 // part is the records of one region of a steered RRset.
 type part struct {
 	wire, size uint32
-	count      uint16
+	span
+	count uint16
 }
 
-// extra is an additional RRset: the name at an offset in the wire of the set
-// that has the link owns sets[set].
-type extra struct{ target, set uint32 }
+// span is the additional RRsets of some records: extras[extras:extras+beside],
+// of which the first few are required.
+type span struct {
+	extras           uint32
+	beside, required uint16
+}
+
+// extra is an additional RRset: the name at an offset in the wire of the records
+// that it belongs to owns sets[set].
+type extra struct {
+	target int32 // negative: the owner of these records
+	set    uint32
+}
 
 // Apex returns the wire name of the zone, in lower case.
 func (z *Zone) Apex() []byte { return z.apex }
@@ -180,35 +203,42 @@ func (z *Zone) Failed() bool { return z.failed }
 
 // Negative returns the SOA record for the authority section of NODATA and
 // NXDOMAIN: its TTL is the lesser of its own and its MINIMUM field (RFC 2308
-// section 5). The form is that of RRset.Wire; the owner is the apex.
-func (z *Zone) Negative() []byte { return z.negative }
+// section 5). Its owner is the apex.
+func (z *Zone) Negative() *RRset { return &z.negative }
 
-// Variant returns the records of one region of a steered RRset and their
-// number, in the form of RRset.Wire; nil and 0 if the region has none.
-func (z *Zone) Variant(s RRset, region uint8) (wire []byte, count uint16) {
+// Narrow leaves of a steered RRset the records of one region, as if it were
+// static; none if the region has none.
+func (z *Zone) Narrow(s *RRset, region uint8) {
 	bit := uint64(1) << region
-	if s.Regions&bit == 0 {
-		return nil, 0
+	if s.Regions&bit != 0 {
+		p := &z.parts[z.links[s.link].parts+uint32(bits.OnesCount64(s.Regions&(bit-1)))]
+		end := p.wire + p.size
+		s.Wire, s.Count, s.span = z.wire[p.wire:end:end], p.count, p.span
 	}
-	p := z.parts[z.links[s.link].parts+uint32(bits.OnesCount64(s.Regions&(bit-1)))]
-	return z.wire[p.wire : p.wire+p.size : p.wire+p.size], p.count
+	s.Regions = 0
 }
 
-// Additional returns the i-th address RRset that belongs beside s: those of the
-// targets of NS, MX and SRV records inside this zone, glue included, steered
-// ones never. It returns false when there is no i-th.
-func (z *Zone) Additional(s RRset, i int) (Additional, bool) {
-	l := &z.links[s.link]
-	if i < 0 || i >= int(l.count) {
+// Additional returns the i-th RRset that belongs beside s: see compiler.additional.
+// It returns false when there is no i-th.
+func (z *Zone) Additional(s *RRset, i int) (Additional, bool) {
+	if i < 0 || i >= int(s.beside) {
 		return Additional{}, false
 	}
-	x := z.extras[l.extras+uint32(i)]
-	return Additional{Target: int(x.target), Set: z.set(x.set)}, true
+	x := z.extras[s.extras+uint32(i)]
+	return Additional{Target: int(x.target), Set: z.set(x.set), Required: i < int(s.required)}, true
 }
 
-// set returns the RRset at index i.
+// set returns the RRset at index i, without the length of its owner's name.
 func (z *Zone) set(i uint32) RRset {
 	s := &z.sets[i]
+	l := &z.links[s.link]
 	end := s.wire + s.size
-	return RRset{Type: s.typ, Count: s.count, TTL: s.ttl, Wire: z.wire[s.wire:end:end], Regions: z.links[s.link].regions, link: s.link}
+	return RRset{Type: s.typ, Count: s.count, TTL: s.ttl, Wire: z.wire[s.wire:end:end], Regions: l.regions, link: s.link, span: l.span}
+}
+
+// setOf returns the RRset at index i, which is one of the node's.
+func (z *Zone) setOf(n *node, i uint32) RRset {
+	s := z.set(i)
+	s.OwnerLength = uint16(n.length)
+	return s
 }
