@@ -305,7 +305,12 @@ func (r *responder) answerSet(set *zones.RRset) bool {
 		return r.negative(rcodeNoError, true)
 	}
 	start := len(r.msg)
-	return r.appendRecords(set, r.owner(), &r.answers) && r.appendAdditional(set, start, r.owner())
+	if !r.appendRecords(set, r.owner(), &r.answers) {
+		return false
+	}
+	// Who asks for ANY has no use for the set in particular, and gets no more
+	// than it (RFC 8482, 4.1).
+	return r.qtype == typeANY || r.appendAdditional(set, start, r.owner())
 }
 
 // owner is the name being looked up, where it stands in the message.

@@ -1,5 +1,3 @@
-//go:build differential
-
 package integration
 
 import (
@@ -45,10 +43,11 @@ func generate(random *rand.Rand, root bool) []*generated {
 		zones = append(zones, z)
 		return z
 	}
-	plain := batchSize - 3
+	plain := batchSize - 4
 	if root {
 		plain--
 	}
+	grow("redirected.test.", 0).redirectApex()
 	for i := range plain {
 		grow(fmt.Sprintf("z%d.%s", i, pick(random, "test.", "Example.", "a.b.c.example.")), 3+random.IntN(12))
 	}
@@ -224,8 +223,14 @@ func (z *generated) target() string {
 		return z.noted(under(z.label(), pick(z.random, z.order...)))
 	case 2:
 		return z.host()
+	case 3:
+		for _, name := range z.order {
+			if strings.HasPrefix(name, "*.") && z.random.IntN(3) == 0 {
+				return z.noted(under(pick(z.random, "match", "a.match"), name[2:]))
+			}
+		}
 	}
-	return z.noted(pick(z.random, z.order...))
+	return z.recase(z.noted(pick(z.random, z.order...)))
 }
 
 // feature adds something that a server can get wrong.
@@ -233,7 +238,7 @@ func (z *generated) feature() {
 	features := []func(){
 		z.plain, z.plain, z.odd, z.emptyNonTerminals, z.wildcard, z.wildcard, z.wildcardAlias, z.belowWildcard,
 		z.cut, z.cut, z.cut, z.siblings, z.chain, z.chain, z.loop, z.redirect, z.redirect, z.redirects, z.tooLong,
-		z.pointers, z.pointers, z.big, z.long,
+		z.pointers, z.pointers, z.big, z.big, z.long, z.apex,
 	}
 	pick(z.random, features...)()
 }
@@ -440,7 +445,7 @@ func (z *generated) pointers() {
 		r := pick(z.random, [][2]string{
 			{"MX", "10 " + to}, {"MX", "0 ."}, {"SRV", "1 2 443 " + to}, {"SRV", "0 0 0 ."}, {"SVCB", "0 " + to}, {"SVCB", "1 " + to + " alpn=h2 port=8443"},
 			{"HTTPS", "1 . alpn=h2,h3 ipv4hint=192.0.2.1 ipv6hint=2001:db8::1"}, {"HTTPS", "2 " + to}, {"HTTPS", "0 " + to},
-			{"NAPTR", `1 2 "s" "SIP+D2U" "" ` + to}, {"NAPTR", `1 2 "a" "x" "" ` + to}, {"NAPTR", `1 2 "u" "E2U" "!^.*$!x!" .`},
+			{"NAPTR", `1 2 "S" "SIP+D2U" "" ` + to}, {"NAPTR", `1 2 "s" "SIP+D2U" "" ` + z.service()}, {"NAPTR", `1 2 "a" "x" "" ` + to}, {"NAPTR", `1 2 "u" "E2U" "!^.*$!x!" .`},
 		}...)
 		z.add(name, r[0], r[1])
 	}
@@ -449,11 +454,18 @@ func (z *generated) pointers() {
 	}
 }
 
+// service is a new name with SRV records.
+func (z *generated) service() string {
+	name := z.fresh()
+	z.add(name, "SRV", "1 2 443 "+z.target())
+	return z.noted(name)
+}
+
 // big is an RRset around a limit: 512, 1232, or 64 KB.
 func (z *generated) big() {
 	name := z.fresh()
 	size := pick(z.random, 300+z.random.IntN(400), 1000+z.random.IntN(400), 3000, 60000)
-	switch z.random.IntN(3) {
+	switch z.random.IntN(4) {
 	case 0:
 		for i := range min(size/16, 3000) {
 			z.add(name, "A", fmt.Sprintf("10.1.%d.%d", i/256, i%256))
@@ -467,7 +479,36 @@ func (z *generated) big() {
 			z.add(name, "MX", fmt.Sprintf("%d %s", i, under(fmt.Sprintf("mx%d", i), z.origin)))
 			z.add(under(fmt.Sprintf("mx%d", i), z.origin), "A", "192.0.2.25")
 		}
+	case 3: // names that compress well, and in the end beyond what pointers reach
+		for i := range min(1+size/20, 2000) {
+			z.add(name, "PTR", under(fmt.Sprintf("ptr%d", i), pick(z.random, z.origin, "elsewhere.invalid.", name)))
+		}
 	}
+}
+
+// apex is what people have at the top of a zone.
+func (z *generated) apex() {
+	z.add(z.origin, "MX", "10 "+z.target())
+	z.add(z.origin, "HTTPS", "1 .")
+	z.add(z.origin, "TXT", `"v=spf1 -all"`)
+	z.addresses(z.origin)
+}
+
+// redirectApex redirects all of a zone that has nothing but its apex (RFC 6672,
+// 2.3).
+func (z *generated) redirectApex() {
+	z.redirectAt(z.origin, pick(z.random, "z0.test.", "child.tld.", "n1.elsewhere.invalid."))
+}
+
+// apexOf is the apex of the served zone that a name is in.
+func (z *generated) apexOf(name string) string {
+	apex := ""
+	for served := range z.served {
+		if dns.IsSubDomain(served, name) && len(served) > len(apex) {
+			apex = served
+		}
+	}
+	return apex
 }
 
 // query makes a query to the zone.

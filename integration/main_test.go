@@ -10,7 +10,7 @@ import (
 )
 
 // The programs under test and beside it, as absolute paths.
-var nearside, etcd, etcdctl, nsd, unbound, zonemaster, dnsviz string
+var nearside, etcd, etcdctl, nsd, knotd, named, unbound, zonemaster, dnsviz string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -21,7 +21,7 @@ func run(m *testing.M) int {
 	for _, p := range []struct {
 		path *string
 		name string
-	}{{&etcd, "bin/etcd"}, {&etcdctl, "bin/etcdctl"}, {&nsd, "nsd"}, {&unbound, "unbound"},
+	}{{&etcd, "bin/etcd"}, {&etcdctl, "bin/etcdctl"}, {&nsd, "nsd"}, {&knotd, "knotd"}, {&named, "named"}, {&unbound, "unbound"},
 		{&zonemaster, "zonemaster-cli"}, {&dnsviz, "dnsviz"}, {new(string), "ip"}, {new(string), "dig"}} {
 		found, err := exec.LookPath(p.name)
 		if err != nil {

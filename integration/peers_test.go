@@ -1,9 +1,6 @@
-//go:build differential
-
 package integration
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -23,8 +20,11 @@ type peer struct {
 	tcp     *client // nil until it is needed
 }
 
-// ours is the index of nearside among the peers; the others judge it.
-const ours = 0
+// Indices among the peers. ours is nearside's; the others judge it.
+const (
+	ours    = 0
+	nsdPeer = 1
+)
 
 // newPeers starts nearside, NSD, Knot and BIND with the zones, and waits until
 // each has loaded them all.
@@ -191,7 +191,7 @@ func launchKnot(t testing.TB, dir string, address netip.AddrPort, zones []*gener
 		conf += fmt.Sprintf("  - domain: %q\n    file: %q\n", z.origin, z.path)
 	}
 	write(t, dir+"/knot.conf", conf)
-	return start(t, exec.Command("knotd", "-c", dir+"/knot.conf"))
+	return start(t, exec.Command(knotd, "-c", dir+"/knot.conf"))
 }
 
 // launchBIND tells BIND to load zones without opinions about mail, and to leave
@@ -221,18 +221,5 @@ func launchBIND(t testing.TB, dir string, address netip.AddrPort, zones []*gener
 		conf += fmt.Sprintf("zone %q { type primary; file %q; };\n", z.origin, z.path)
 	}
 	write(t, dir+"/named.conf", conf)
-	return start(t, exec.Command("named", "-g", "-n", "1", "-c", dir+"/named.conf"))
-}
-
-// requirePeers fails at once where a server is not installed.
-func requirePeers(t testing.TB) {
-	t.Helper()
-	var missing error
-	for _, program := range []string{"knotd", "named"} {
-		_, err := exec.LookPath(program)
-		missing = errors.Join(missing, err)
-	}
-	if missing != nil {
-		t.Fatalf("apt-get install knot bind9, and stop what that starts: %v", missing)
-	}
+	return start(t, exec.Command(named, "-g", "-n", "1", "-c", dir+"/named.conf"))
 }

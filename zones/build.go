@@ -184,6 +184,7 @@ func (b *builder) unique(kept, records []uint32) []uint32 {
 		return append(kept, records...)
 	}
 	seen := make(map[string]place, len(records))
+	var rdata []byte
 	first := b.records[records[0]]
 	for _, i := range records {
 		r := b.records[i]
@@ -191,7 +192,7 @@ func (b *builder) unique(kept, records []uint32) []uint32 {
 			b.faults.errorf(r.place, "TTL %d differs from %d at %s: the %s records of %s need one TTL",
 				r.ttl, first.ttl, b.faults.line(r.place, first.place), dns.Type(r.typ), b.text(r.owner))
 		}
-		rdata := b.data(r)
+		rdata = appendFolded(rdata[:0], r.typ, b.data(r))
 		if before, twice := seen[string(rdata)]; twice && r.typ != dns.TypeSOA {
 			b.faults.warnf(r.place, "the same %s record of %s is at %s already; it counts once", dns.Type(r.typ), b.text(r.owner), b.faults.line(r.place, before))
 			continue

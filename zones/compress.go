@@ -35,6 +35,45 @@ func Names(typ uint16) (skip, count int) {
 	return 0, 0
 }
 
+// appendFolded appends RDATA with its names in lower case: in their letters alone
+// records do not differ (RFC 4034 section 6.2).
+func appendFolded(dst []byte, typ uint16, rdata []byte) []byte {
+	skip, names := namesIn(typ, rdata)
+	if skip < 0 || skip > len(rdata) {
+		names, skip = 0, 0
+	}
+	start := len(dst)
+	dst = append(dst, rdata...)
+	for rest := dst[start+skip:]; names > 0; names-- {
+		n := nameLength(rest)
+		for i, c := range rest[:n] {
+			rest[i] = lower(c) // no length octet is a letter: 63 < 'A'
+		}
+		rest = rest[n:]
+	}
+	return dst
+}
+
+// namesIn tells where in RDATA all its names are: so many, one behind the other,
+// so many octets in.
+func namesIn(typ uint16, rdata []byte) (skip, count int) {
+	switch typ {
+	case dns.TypeDNAME:
+		return 0, 1
+	case dns.TypeRP:
+		return 0, 2
+	case dns.TypeAFSDB, dns.TypeRT, dns.TypeKX:
+		return 2, 1
+	case dns.TypePX:
+		return 2, 2
+	}
+	if pointsOn(typ) {
+		skip, _ = target(typ, rdata)
+		return skip, 1
+	}
+	return Names(typ)
+}
+
 // spot is a name, or the end of one, that a pointer may lead to, and its offset
 // in the response that RRset.Wire is made for.
 type spot struct {
@@ -72,18 +111,12 @@ func (c *compiler) compress(typ uint16, rdata []byte, start int) {
 	z.wire = append(z.wire, rdata...)
 }
 
-// hasNames reports whether RDATA has the names that its type compresses or
-// points at. Whatever form it was written in, nothing else is compiled.
+// hasNames reports whether RDATA has the names of its type. Whatever form it was
+// written in, nothing else is compiled.
 func hasNames(typ uint16, rdata []byte) bool {
-	skip, names := Names(typ)
-	if pointsOn(typ) {
-		names = 1
-		if skip, _ = target(typ, rdata); skip < 0 {
-			return false
-		}
-	}
+	skip, names := namesIn(typ, rdata)
 	for ; names > 0; names-- {
-		if skip >= len(rdata) {
+		if skip < 0 || skip >= len(rdata) {
 			return false
 		}
 		n := nameLength(rdata[skip:])

@@ -84,6 +84,7 @@ func TestMeaning(t *testing.T) {
 		{"a known type in generic form", `www A \# 4 c0000201`, "www", dns.TypeA, "60 A 192.0.2.1"},
 		{"$GENERATE", "$TTL 9\n$GENERATE 1-9/4 h$ A 192.0.2.${1}", "h5", dns.TypeA, "9 A 192.0.2.6"},
 		{"a wildcard", "*.live TXT x", "a.b.live", dns.TypeTXT, `60 TXT "x"`},
+		{"duplicates but for letters", "www MX 1 Host\nwww MX 1 hOST\nwww MX 2 host", "www", dns.TypeMX, "60 MX 1 Host.example.\n60 MX 2 host.example."},
 		{"duplicates", "www A 192.0.2.1\nWWW A 192.0.2.1", "www", dns.TypeA, "60 A 192.0.2.1"},
 	} {
 		z := zoneOf(t, c.text)
