@@ -1,7 +1,9 @@
 package zones
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io/fs"
@@ -50,7 +52,7 @@ func (f folderFS) parsed(name, origin string) (map[string]bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		set[string(owner)+string(room[1:end])] = true
+		set[string(owner)+foldedRecord(string(room[1:end]))] = true
 	}
 	return set, p.Err()
 }
@@ -161,7 +163,7 @@ func records(z *Zone) map[string]bool {
 		owner := string(z.wire[n.name : n.name+uint32(n.length)])
 		for i := n.sets; i < n.sets+uint32(n.count); i++ {
 			for _, record := range recordsIn([]byte(owner), z.set(i).Wire) {
-				set[owner+record] = true
+				set[owner+foldedRecord(record)] = true
 			}
 		}
 	}
@@ -174,13 +176,35 @@ func recordsIn(owner, wire []byte) []string {
 	var list []string
 	msg := slices.Concat(make([]byte, header), owner, make([]byte, question), wire)
 	for at := len(msg) - len(wire); at < len(msg); {
-		rr, next, err := dns.UnpackRR(msg, at)
-		if err != nil {
-			panic(err)
+		data := at + fixed
+		end := data + int(binary.BigEndian.Uint16(msg[data-2:]))
+		skip, names := Names(binary.BigEndian.Uint16(msg[at+2:]))
+		rdata := bytes.Clone(msg[data : data+skip])
+		data += skip
+		for range names {
+			name, next, err := dns.UnpackDomainName(msg, data)
+			if err != nil {
+				panic(err)
+			}
+			room := make([]byte, maxName)
+			n, err := dns.PackDomainName(name, room, 0, nil, false)
+			if err != nil {
+				panic(err)
+			}
+			rdata, data = append(rdata, room[:n]...), next
 		}
-		list, at = append(list, recordOf(rr)), next
+		rdata = append(rdata, msg[data:end]...)
+		record := append(bytes.Clone(msg[at+2:at+fixed-2]), byte(len(rdata)>>8), byte(len(rdata)))
+		list, at = append(list, string(append(record, rdata...))), end
 	}
 	return list
+}
+
+// foldedRecord is a record without its owner, its names in lower case: in letters
+// alone records do not differ.
+func foldedRecord(record string) string {
+	const data = fixed - 2
+	return string(appendFolded([]byte(record[:data]), binary.BigEndian.Uint16([]byte(record)), []byte(record[data:])))
 }
 
 // withoutTTLs sets all TTLs to 0. The parser knows no $TTL in a $GENERATE, and
