@@ -215,6 +215,45 @@ func TestFarGlue(t *testing.T) {
 	}
 }
 
+// Names are compressed in the largest RRset behind the longest chain, too: no
+// pointer leads beyond what it can reach.
+func TestFarNames(t *testing.T) {
+	const names = 1500
+	var zone strings.Builder
+	zone.WriteString("-- bet.example.zone --\n$TTL 3600\n@ IN SOA ns1 hostmaster 1 3600 900 1209600 60\n@ IN NS ns1\nns1 IN A 198.51.100.53\n")
+	link := func(i int) string { // 253 octets, each of its own
+		return fmt.Sprintf("%s.%[1]s.%[1]s.%s", strings.Repeat(string(rune('a'+i)), 63), strings.Repeat("x", 48))
+	}
+	for i := range maxChain - 1 {
+		fmt.Fprintf(&zone, "%s CNAME %s\n", link(i), link(i+1))
+	}
+	fmt.Fprintf(&zone, "%s CNAME any.wild\n", link(maxChain-1))
+	for i := range names {
+		fmt.Fprintf(&zone, "*.wild PTR server-%d.group-%d.elsewhere.test.\n", i, i/10)
+	}
+	b := newBench(t, txtar.Parse([]byte(zone.String())))
+	q := new(dns.Msg)
+	q.SetQuestion(link(0)+".bet.example.", dns.TypePTR)
+	wire, err := q.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, wholeTCP)
+	n := b.r.respond(b.snapshot, buf, copy(buf, wire), netip.MustParseAddr("127.0.0.1"), true)
+	m := new(dns.Msg)
+	if err := m.Unpack(buf[:n]); err != nil {
+		t.Fatal(err)
+	}
+	if m.Truncated || len(m.Answer) != maxChain+names {
+		t.Fatalf("%d octets: TC %v, %d answers", n, m.Truncated, len(m.Answer))
+	}
+	for i, rr := range m.Answer[maxChain:] {
+		if want := fmt.Sprintf("server-%d.group-%d.elsewhere.test.", i, i/10); rr.(*dns.PTR).Ptr != want || rr.Header().Name != "any.wild.bet.example." {
+			t.Fatalf("record %d: %v", i, rr)
+		}
+	}
+}
+
 // One client that opens more connections than it may loses its idlest ones;
 // others keep theirs.
 func TestConnectionsOfOneClient(t *testing.T) {
