@@ -1,7 +1,6 @@
 package dnsserver
 
 import (
-	"bufio"
 	"encoding/hex"
 	"flag"
 	"fmt"
@@ -32,7 +31,7 @@ var update = flag.Bool("update", false, "write what was answered into testdata")
 // after them are its answer in dig's words.
 //
 //	> NAME TYPE [from=ADDR] [subnet=PREFIX] [bufsize=N] [tcp] [do] [cd] [rd] [class=C]
-//	    [version=N] [opcode=O] [nsid] [keepalive] [cookie=HEX]
+//	    [version=N] [opcode=O] [nsid] [keepalive] [cookie=HEX] [size]
 //	> drain REGION... | down REGION... | restore
 //
 // Clients are placed by the built-in database.
@@ -181,7 +180,7 @@ func (b *bench) ask(t *testing.T, words []string) string {
 	q := new(dns.Msg)
 	q.SetQuestion(words[0], dns.StringToType[words[1]])
 	q.RecursionDesired = false
-	from, stream := netip.MustParseAddr("127.0.0.1"), false
+	from, stream, size := netip.MustParseAddr("127.0.0.1"), false, false
 	for _, w := range words[2:] {
 		option, value, _ := strings.Cut(w, "=")
 		switch option {
@@ -197,6 +196,8 @@ func (b *bench) ask(t *testing.T, words []string) string {
 			edns(q).SetUDPSize(uint16(size))
 		case "tcp":
 			stream = true
+		case "size":
+			size = true
 		case "do":
 			edns(q).SetDo()
 		case "cd":
@@ -223,11 +224,11 @@ func (b *bench) ask(t *testing.T, words []string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	size := udpRoom
+	room := udpRoom
 	if stream {
-		size = wholeTCP
+		room = wholeTCP
 	}
-	buf := make([]byte, size)
+	buf := make([]byte, room)
 	n := b.r.respond(b.snapshot, buf, copy(buf, wire), from, stream)
 	if n == 0 {
 		return "silence\n"
@@ -238,6 +239,9 @@ func (b *bench) ask(t *testing.T, words []string) string {
 	}
 	if m.Id != q.Id {
 		return "wrong id\n"
+	}
+	if size {
+		return strings.Replace(inDigsWords(m), "\n", fmt.Sprintf(" %d octets\n", n), 1)
 	}
 	return inDigsWords(m)
 }
@@ -314,16 +318,46 @@ func inDigsWords(m *dns.Msg) string {
 	return out.String()
 }
 
-// diff shows the first lines that differ.
+// diff shows each query whose answer differs, its lines marked: "-" for what was
+// wanted and "+" for what came.
 func diff(want, got string) string {
-	w, g := bufio.NewScanner(strings.NewReader(want)), bufio.NewScanner(strings.NewReader(got))
-	for line := 1; ; line++ {
-		more, too := w.Scan(), g.Scan()
-		if !more && !too {
-			return ""
+	var out strings.Builder
+	w, g := exchanges(want), exchanges(got)
+	for i := range w {
+		if w[i] == g[i] {
+			continue
 		}
-		if w.Text() != g.Text() {
-			return fmt.Sprintf("line %d of the session\nwant: %s\n got: %s", line, w.Text(), g.Text())
+		missing, more := strings.Split(w[i], "\n"), strings.Split(g[i], "\n")
+		for _, line := range missing {
+			switch n := slices.Index(more, line); {
+			case n < 0:
+				out.WriteString("- " + line + "\n")
+			default:
+				for _, new := range more[:n] {
+					out.WriteString("+ " + new + "\n")
+				}
+				out.WriteString("  " + line + "\n")
+				more = more[n+1:]
+			}
+		}
+		for _, new := range more {
+			out.WriteString("+ " + new + "\n")
 		}
 	}
+	return out.String()
+}
+
+// exchanges splits a session into queries with their answers.
+func exchanges(session string) []string {
+	var list []string
+	for line := range strings.Lines("> \n" + session) {
+		if strings.HasPrefix(line, "> ") {
+			list = append(list, "")
+		}
+		list[len(list)-1] += line
+	}
+	for i := range list {
+		list[i] = strings.TrimSuffix(list[i], "\n")
+	}
+	return list
 }
