@@ -56,6 +56,13 @@ func parents(name string) (list []string) {
 	return list
 }
 
+// belowCut reports whether a name is delegated.
+func (w twin) belowCut(name string) bool {
+	return slices.ContainsFunc(parents(name)[1:], func(n string) bool {
+		return w.records(n, dns.TypeNS) != nil && !strings.HasPrefix(n, "*.")
+	})
+}
+
 // source returns the name whose records answer for name: itself or a wildcard.
 func (w twin) source(name string) (string, bool) {
 	if w.exists(name) {
@@ -163,6 +170,9 @@ func (w twin) additional(owner string, set []dns.RR) (list []dns.RR) {
 	add := func(name string, types ...uint16) {
 		if name = dns.CanonicalName(name); !dns.IsSubDomain("example.", name) {
 			return
+		}
+		if set[0].Header().Rrtype != dns.TypeNS && w.belowCut(name) {
+			return // glue is for referrals
 		}
 		source, _ := w.source(name)
 		from, _ := w.source(owner)

@@ -26,6 +26,11 @@ var accepted = []struct {
 			ended := links(mine) == 16 || links(mine) > 5 && c.zone.apexOf(lastTarget(mine)) != c.zone.apexOf(c.Question[0].Name)
 			return aspect == answer && ended && subset(mine, c.whole[nsdPeer].Answer)
 		}},
+	{"TC for want of glue",
+		"RFC 9471, 3.1: glue in the delegated domain is not optional. The servers of Debian are older and leave some out.",
+		func(c *comparison, aspect int, _ dns.RR) bool {
+			return aspect == truncation && c.replies[ours].Truncated && lacksGlue(c.whole[nsdPeer].Msg)
+		}},
 	{"a DNAME at a wildcard",
 		"RFC 4592, 4.4, leaves open what it means, and RFC 6672, 2.3, advises against it. Ours, as BIND's, redirects below the asterisk and is plain data elsewhere.",
 		func(c *comparison, aspect int, _ dns.RR) bool {
@@ -71,6 +76,17 @@ func subset(part, all []dns.RR) bool {
 
 func has(section []dns.RR, typ uint16) bool {
 	return slices.ContainsFunc(section, func(rr dns.RR) bool { return rr.Header().Rrtype == typ })
+}
+
+// lacksGlue reports whether a referral names a server in the delegated domain and
+// not its address.
+func lacksGlue(m *dns.Msg) bool {
+	return slices.ContainsFunc(m.Ns, func(rr dns.RR) bool {
+		ns, ok := rr.(*dns.NS)
+		return ok && dns.IsSubDomain(ns.Hdr.Name, ns.Ns) && !slices.ContainsFunc(m.Extra, func(glue dns.RR) bool {
+			return dns.CanonicalName(glue.Header().Name) == dns.CanonicalName(ns.Ns)
+		})
+	})
 }
 
 // lastTarget is where the last CNAME of an answer leads.

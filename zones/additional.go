@@ -69,8 +69,8 @@ func replacement(rdata []byte) (offset int, types []uint16) {
 }
 
 // additional finds what belongs beside a set or a part of one: the records of
-// the names it points at that are in the zone, glue included; steered ones
-// never, as they would need a scope of their own. Glue at or below the cut
+// the names it points at that are in the zone, for NS records glue, too; steered
+// ones never, as they would need a scope of their own. Glue at or below the cut
 // comes first.
 func (c *compiler) additional(b beside) {
 	z := c.zone
@@ -132,6 +132,9 @@ func (c *compiler) extrasOf(name []byte, offset int, types []uint16, b beside, w
 		return
 	}
 	n := &z.nodes[t]
+	if n.cut != 0 && z.sets[b.set].typ != dns.TypeNS {
+		return // glue is for referrals (RFC 2181 section 5.4.1)
+	}
 	for _, typ := range types {
 		for i := n.sets; i < n.sets+uint32(n.count); i++ {
 			x := extra{int32(offset), i}

@@ -166,8 +166,8 @@ func TestApex(t *testing.T) {
 	}
 }
 
-// TestAdditional: what names in the zone have comes along, glue too, steered
-// records never. Glue that lies below its cut comes first and is required.
+// TestAdditional: what names in the zone have comes along, for NS records glue,
+// too; steered records never. Glue below its cut comes first and is required.
 func TestAdditional(t *testing.T) {
 	z := zoneOf(t, steered+`child NS ns
 child NS NS.child
