@@ -51,7 +51,7 @@ bench-drain: tools bin/nearside ## from a put in etcd to the first answer withou
 bench-abuse: tools bin/nearside ## a million malformed messages, spoofed floods, random names, crowds of TCP connections
 	go test -v -count=1 -timeout=20m -run='^(TestMalformedFlood|TestSpoofedFlood|TestCrowdedTCP)$$' -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration -malformed=1000000
 	go test -v -timeout=20m -run='^TestMemoryOfIdleConnections$$' -bench=RandomNames ./dnsserver
-	go test -timeout=20m -run='^$$' -bench=CrowdedTCP -benchtime=1x -tags=differential -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration
+	go test -timeout=20m -run='^$$' -bench=CrowdedTCP -benchtime=1x -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration
 
 # BASE is a revision; without it, the last tag.
 bench: tools ## our Go benchmarks, compared with those of the last tag by benchstat (BASE, COUNT, BENCH)

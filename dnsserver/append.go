@@ -158,10 +158,10 @@ func nameLength(msg []byte, at int) (n int) {
 	}
 }
 
-// expandName copies the name at offset at of the message, which the server
+// lowerOwn copies the name at offset at of the message, which the server
 // itself wrote, to dst in lower case and without compression, and returns its
 // length.
-func expandName(dst, msg []byte, at int) (n int) {
+func lowerOwn(dst, msg []byte, at int) (n int) {
 	for {
 		label := int(msg[at])
 		if label > maxLabel {

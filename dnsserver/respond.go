@@ -403,7 +403,7 @@ func (r *responder) appendDNAME(result *zones.Result) (at int, ok bool) {
 // returns false if it lies outside the zone. maxChain keeps at within the reach
 // of a pointer.
 func (r *responder) moveTo(at int) bool {
-	r.nameLen = expandName(r.nameBuf[:], r.msg, at)
+	r.nameLen = lowerOwn(r.nameBuf[:], r.msg, at)
 	r.qname, r.at = r.name(), at
 	next, _ := r.zoneOfName()
 	return next == r.zone

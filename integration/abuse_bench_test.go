@@ -1,5 +1,3 @@
-//go:build differential
-
 package integration
 
 import (
@@ -13,7 +11,6 @@ import (
 
 // messagePeers starts the servers with the zone of messages.
 func messagePeers(b *testing.B) []*peer {
-	requirePeers(b)
 	dir := b.TempDir()
 	z := &generated{origin: "msg.example.", path: dir + "/msg.example.zone"}
 	write(b, z.path, messageZoneText())
