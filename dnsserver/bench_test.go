@@ -388,7 +388,7 @@ func BenchmarkStage(b *testing.B) {
 	each("parse+zone+lookup+copy", static, func(r *responder, buf []byte, n int) {
 		set := lookup(r, buf, n).Set
 		r.msg = buf[:r.end]
-		r.appendRecords(set.Wire, set.Count, headerSize, &r.answers)
+		r.appendRecords(&set, spot{headerSize, r.nameLen}, &r.answers)
 	})
 	each("finish", static, func(r *responder, buf []byte, n int) {
 		begin(r, buf)

@@ -124,7 +124,7 @@ func (c *compiler) extras(b beside, wire []byte, to *span, required bool) {
 // extrasOf adds the RRsets of these types of a name, unless they are there.
 func (c *compiler) extrasOf(name []byte, offset int, types []uint16, b beside, wire []byte, to *span) {
 	z := c.zone
-	if !under(name, z.apex) {
+	if !under(name, c.names.name(c.apex)) {
 		return
 	}
 	t, ok := c.resolve(name)
