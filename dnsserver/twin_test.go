@@ -304,7 +304,7 @@ func twins(t testing.TB, text string) (*bench, twin) {
 	if store.Status()[0].State != zones.StateOK {
 		return nil, nil
 	}
-	b := &bench{r: newResponder(new(counts), new(atomic.Uint32), zerolog.Nop()), snapshot: Compile(view, nil, nil, Policy{ID: "ns1"})}
+	b := &bench{r: newResponder(new(counts), new(atomic.Uint32), DefaultLimits, zerolog.Nop()), snapshot: Compile(view, nil, nil, Policy{ID: "ns1"})}
 	var w twin
 	p := dns.NewZoneParser(strings.NewReader(text), "example.", "")
 	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
