@@ -48,8 +48,8 @@ func originOf(file string) ([]byte, error) { return parseOrigin(strings.TrimSuff
 // suffix is how the names of zone files end.
 const suffix = ".zone"
 
-// load reads, checks and compiles the zone. The parser of records is not ours:
-// should it panic, that costs this zone alone.
+// load reads, checks and compiles the zone. Should a file make it panic, that
+// costs this zone alone.
 func (j job) load() (z *Zone, faults []Fault) {
 	c := &collector{}
 	b := &builder{faults: c, names: newTable(), broken: make(map[uint16]bool)}

@@ -21,10 +21,20 @@ var (
 	errEscape    = errors.New(`has a bad escape; write \DDD with DDD up to 255, or \X`)
 )
 
-// appendName appends the wire form of a name of a master file, in lower case.
-// A name without a final dot is completed by origin (in wire form); "@" is the
-// origin itself.
+// appendName appends the wire form of a name of a master file, in lower case:
+// see appendCased.
 func appendName(dst, text, origin []byte) ([]byte, error) {
+	start := len(dst)
+	dst, err := appendCased(dst, text, origin)
+	for i := start; i < len(dst); i++ { // no length octet is a letter: 63 < 'A'
+		dst[i] = lower(dst[i])
+	}
+	return dst, err
+}
+
+// appendCased appends the wire form of a name of a master file. A name without
+// a final dot is completed by origin (in wire form); "@" is the origin itself.
+func appendCased(dst, text, origin []byte) ([]byte, error) {
 	switch string(text) {
 	case "":
 		return dst, errNoName
@@ -56,7 +66,7 @@ func appendName(dst, text, origin []byte) ([]byte, error) {
 			}
 		}
 		i += size
-		dst = append(dst, lower(c))
+		dst = append(dst, c)
 		if len(dst)-label-1 > maxLabel {
 			return dst, errLongLabel
 		}

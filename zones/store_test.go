@@ -156,7 +156,7 @@ func TestReloadServesWhatIsGood(t *testing.T) {
 	f.write("part.inc", broken)
 	f.reload()
 	f.want("a.example. 1 ok", "b.example. 0 failed")
-	f.wantFault("b.example.zone:2: an SOA record has 7 fields")
+	f.wantFault("b.example.zone:2: SOA record: the mailbox is missing")
 
 	f.write("b.example.zone", zoneText(7, 0))
 	f.write("a.example.zone", broken)
@@ -216,7 +216,7 @@ func TestRestartServesLastGood(t *testing.T) {
 	f.restart()
 	f.reload()
 	f.want(". 9 last good", "a.example. 1 last good", "b.example. 5 last good")
-	f.wantFault("www.inc:1: no RDATA; add what the TXT record should say")
+	f.wantFault("www.inc:1: TXT record: the string is missing")
 	f.wantFault("other.zone:1: the parenthesis opened at line 1 is never closed")
 	r := f.zone("a.example.").Lookup(wireName(t, "www.a.example."), dns.TypeTXT)
 	if r.Outcome != Answer {
@@ -314,9 +314,9 @@ func TestFaultsAreLoggedOnce(t *testing.T) {
 	}
 	f.write("a.example.zone", zoneText(2, 0)+"www A 192.0.2\nns A 198.51.100.53\nwww MX 10\n")
 	want := []string{
-		`error a.example.zone:5: cannot read the A record: bad A A: "192.0.2"`,
+		"error a.example.zone:5: A record: 192.0.2 is no IPv4 address; write four numbers up to 255 with dots between them, as in 192.0.2.1",
 		"warn a.example.zone:6: warning: the same A record of ns.a.example. is at line 4 already; it counts once",
-		"error a.example.zone:7: the MX record ends too early: a field is missing",
+		"error a.example.zone:7: MX record: the mail server is missing; write: preference, mail server",
 	}
 	for _, want := range [][]string{want, nil} {
 		f.reload()
