@@ -1,12 +1,14 @@
 package zones
 
 import (
+	"bytes"
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -55,6 +57,21 @@ func optional(k kind) kind {
 		},
 		optional: true,
 	}
+}
+
+// quoted is a field of kind k that must stand, or must not, in quotation marks.
+func quoted(k kind, must bool) kind {
+	read := k.read
+	k.read = func(r *rdata, name string) error {
+		switch word := r.words[0]; {
+		case must && word[0] != '"':
+			return no(word, name, "write it in quotation marks")
+		case !must && word[0] == '"':
+			return no(word, name, "take away the quotation marks")
+		}
+		return read(r, name)
+	}
+	return k
 }
 
 // octets is the end of a field that has n octets.
@@ -162,9 +179,9 @@ func nameEnd(wire []byte, at int) int {
 
 func readSeconds(r *rdata, name string) error {
 	word := r.word()
-	n, err := parseTTL(word)
-	if err != nil {
-		return no(word, name, err.Error())
+	n, ok := parseSeconds(word, math.MaxUint32)
+	if !ok {
+		return no(word, name, "write whole seconds up to 4294967295, or numbers that each have a unit, as in 1h30m")
 	}
 	r.wire = binary.BigEndian.AppendUint32(r.wire, n)
 	return nil
@@ -199,12 +216,28 @@ func readType(r *rdata, name string) error {
 // maxString is the most octets of a character-string (RFC 1035 section 3.3).
 const maxString = 255
 
+// errMark is for a quotation mark within a word that is no string by itself.
+var errMark = errors.New(`has a quotation mark within; write blanks around a string in quotation marks, or \" for one that is part of it`)
+
+// unquoted takes the quotation marks from around a word. There must be none within.
+func unquoted(word []byte) ([]byte, error) {
+	if len(word) > 1 && word[0] == '"' {
+		return word[1 : len(word)-1], nil // the scanner ends it at the first that is not escaped
+	}
+	for i := 0; i < len(word); i++ {
+		switch word[i] {
+		case '\\':
+			i++
+		case '"':
+			return nil, fmt.Errorf("%s %w", shown(word), errMark)
+		}
+	}
+	return word, nil
+}
+
 // appendUnescaped appends the octets that a word stands for. The scanner let
 // no bad escape pass.
 func appendUnescaped(dst, word []byte) []byte {
-	if len(word) > 1 && word[0] == '"' {
-		word = word[1 : len(word)-1]
-	}
 	for i := 0; i < len(word); {
 		c, size := word[i], 1
 		if c == '\\' {
@@ -217,11 +250,15 @@ func appendUnescaped(dst, word []byte) []byte {
 }
 
 func readString(r *rdata, name string) error {
+	word, err := unquoted(r.word())
+	if err != nil {
+		return err
+	}
 	start := len(r.wire)
-	r.wire = appendUnescaped(append(r.wire, 0), r.word())
+	r.wire = appendUnescaped(append(r.wire, 0), word)
 	length := len(r.wire) - start - 1
 	if length > maxString {
-		return fmt.Errorf("a %s of %d octets; one has at most %d", name, length, maxString)
+		return fmt.Errorf("a %s of %d octets; at most %d fit into one", name, length, maxString)
 	}
 	r.wire[start] = byte(length)
 	return nil
@@ -237,7 +274,7 @@ func stringEnd(wire []byte, at int) int {
 func readStrings(r *rdata, name string) error {
 	for len(r.words) > 0 {
 		if err := readString(r, name); err != nil {
-			return fmt.Errorf("%w, write several", err)
+			return err
 		}
 	}
 	return nil
@@ -254,7 +291,11 @@ func stringsEnd(wire []byte, at int) int {
 
 // readText reads a string that needs no length, because it is the last field.
 func readText(r *rdata, _ string) error {
-	r.wire = appendUnescaped(r.wire, r.word())
+	word, err := unquoted(r.word())
+	if err != nil {
+		return err
+	}
+	r.wire = appendUnescaped(r.wire, word)
 	return nil
 }
 
@@ -281,11 +322,11 @@ func readBase64(r *rdata, name string) error {
 }
 
 // digest is hexadecimal whose length follows from the octet at some offset,
-// where that has a meaning known here.
-func digest(by int, sizes map[byte]int) kind {
+// where that has a meaning known here; else it is least at the least.
+func digest(by, least int, sizes map[byte]int) kind {
 	right := func(wire []byte, at int) bool {
 		size, known := sizes[wire[by]]
-		return !known || len(wire)-at == size
+		return !known && len(wire)-at >= least || len(wire)-at == size
 	}
 	return kind{
 		read: func(r *rdata, name string) error {
@@ -294,7 +335,7 @@ func digest(by int, sizes map[byte]int) kind {
 				return err
 			}
 			if !right(r.wire, at) {
-				return fmt.Errorf("a %s of %d octets; one of type %d has %d", name, len(r.wire)-at, r.wire[by], sizes[r.wire[by]])
+				return fmt.Errorf("a %s of %d octets; one of type %d has %d", name, len(r.wire)-at, r.wire[by], max(least, sizes[r.wire[by]]))
 			}
 			return nil
 		},
@@ -331,13 +372,21 @@ func (r *rdata) types(name string) ([]uint16, error) {
 	for len(r.words) > 0 {
 		word := r.word()
 		typ, ok := typeOf(word)
-		if !ok || typ == 0 {
-			return nil, no(word, name, "write record types, or TYPE followed by their numbers")
+		if !ok || !storable(typ) && typ != dns.TypeNXNAME { // RFC 9824 section 3
+			return nil, no(word, name+" of records", "write record types, or TYPE followed by their numbers")
 		}
 		types = append(types, typ)
 	}
 	slices.Sort(types)
 	return types, nil
+}
+
+// someTypesEnd: what has NSEC has at least that type (RFC 4034 section 4.1.2).
+func someTypesEnd(wire []byte, at int) int {
+	if at == len(wire) {
+		return -1
+	}
+	return bitmapEnd(wire, at)
 }
 
 func bitmapEnd(wire []byte, at int) int {
@@ -357,12 +406,14 @@ func bitmapEnd(wire []byte, at int) int {
 
 // Kinds of one type or two.
 var (
-	digitString   = spelled(4, digit, "write at least four digits")                   // RFC 1183 section 3.1
-	flagString    = spelled(0, alphanumeric, "write letters and digits, as in \"U\"") // RFC 3403 section 4.1
-	caaTag        = spelled(1, alphanumeric, "write letters and digits, as in issue") // RFC 8659 section 4.1
+	digitString   = checked(rightAddress, "write at least four digits")
+	caaTag        = quoted(checked(rightTag, "write letters and digits, as in issue"), false)
+	substitution  = checked(rightSubstitution, `write !EXPRESSION!REPLACEMENT! with some other character if there is a ! within`)
+	someTypes     = kind{read: readBitmap, end: someTypesEnd}
+	gatewayKey    = kind{read: readGatewayKey, end: gatewayKeyEnd, optional: true}
 	saltOrDash    = kind{read: readSalt, end: stringEnd}
 	nextHash      = kind{read: readNextHash, end: nextHashEnd}
-	oldBitmap     = kind{read: readOldBitmap, end: oldBitmapEnd, optional: true}
+	oldBitmap     = kind{read: readOldBitmap, end: oldBitmapEnd}
 	hexGroups     = kind{read: readGroups, end: octets(8)}
 	discoveryFlag = kind{read: readDiscovery, end: octets(0)}
 	relayType     = kind{read: readRelayType, end: octets(1)}
@@ -370,11 +421,8 @@ var (
 	hostNames     = kind{read: readServers, end: serversEnd, optional: true}
 )
 
-// spelled is a character-string of at least least octets of some characters only.
-func spelled(least int, allowed func(byte) bool, write string) kind {
-	right := func(octets []byte) bool {
-		return len(octets) >= least && !slices.ContainsFunc(octets, func(c byte) bool { return !allowed(c) })
-	}
+// checked is a character-string that has a form.
+func checked(right func(octets []byte) bool, write string) kind {
 	return kind{
 		read: func(r *rdata, name string) error {
 			word, start := r.words[0], len(r.wire)+1
@@ -394,6 +442,33 @@ func spelled(least int, allowed func(byte) bool, write string) kind {
 			return end
 		},
 	}
+}
+
+// rightAddress: RFC 1183 section 3.1.
+func rightAddress(octets []byte) bool {
+	return len(octets) >= 4 && !slices.ContainsFunc(octets, func(c byte) bool { return !digit(c) })
+}
+
+// rightTag: RFC 8659 section 4.1.
+func rightTag(octets []byte) bool {
+	return len(octets) > 0 && !slices.ContainsFunc(octets, func(c byte) bool { return !alphanumeric(c) })
+}
+
+// rightSubstitution: nothing, or a delimiter before an expression, before its
+// replacement and before flags (RFC 3402 section 3.2).
+func rightSubstitution(octets []byte) bool {
+	if len(octets) == 0 {
+		return true
+	}
+	delimiter, seen, i := octets[0], 1, 1
+	for ; i < len(octets) && seen < 3; i++ {
+		if octets[i] == '\\' {
+			i++
+		} else if octets[i] == delimiter {
+			seen++
+		}
+	}
+	return seen == 3 && !digit(delimiter) && delimiter != 'i' && delimiter != '\\' && strings.Trim(string(octets[i:]), "i") == ""
 }
 
 func alphanumeric(c byte) bool { return digit(c) || lower(c) >= 'a' && lower(c) <= 'z' }
@@ -418,7 +493,7 @@ func readSalt(r *rdata, name string) error {
 func readNextHash(r *rdata, name string) error {
 	word := r.word()
 	octets, err := base32.HexEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(string(word)))
-	if err != nil || len(octets) == 0 || len(octets) > maxString {
+	if err != nil || !rightHash(r.wire, len(octets)) {
 		return no(word, name, "write it in base32 with the digits 0-9 a-v, without =")
 	}
 	r.wire = append(append(r.wire, byte(len(octets))), octets...)
@@ -427,10 +502,17 @@ func readNextHash(r *rdata, name string) error {
 
 func nextHashEnd(wire []byte, at int) int {
 	end := stringEnd(wire, at)
-	if end < at+2 {
+	if end < 0 || !rightHash(wire, end-at-1) {
 		return -1
 	}
 	return end
+}
+
+// rightHash reports whether a hash can have so many octets: SHA-1, the only
+// algorithm there is, has 20.
+func rightHash(wire []byte, size int) bool {
+	const sha1 = 1
+	return size == 20 || wire[0] != sha1 && size > 0 && size <= maxString
 }
 
 // readOldBitmap reads the types of NXT (RFC 2535 section 5.2): one bitmap, of
@@ -447,14 +529,12 @@ func readOldBitmap(r *rdata, name string) error {
 		}
 		bits[typ>>3] |= 0x80 >> (typ & 7)
 	}
-	if len(types) > 0 {
-		r.wire = append(r.wire, bits[:types[len(types)-1]>>3+1]...)
-	}
+	r.wire = append(r.wire, bits[:types[len(types)-1]>>3+1]...)
 	return nil
 }
 
 func oldBitmapEnd(wire []byte, at int) int {
-	if bits := wire[at:]; len(bits) > 16 || len(bits) > 0 && (bits[0]&0x80 != 0 || bits[len(bits)-1] == 0) {
+	if bits := wire[at:]; len(bits) == 0 || len(bits) > 16 || bits[0]&0x80 != 0 || bits[len(bits)-1] == 0 {
 		return -1
 	}
 	return len(wire)
@@ -462,21 +542,15 @@ func oldBitmapEnd(wire []byte, at int) int {
 
 // degrees is a number in a string (RFC 1712 section 3): up to most either way,
 // or any if that is 0.
-func degrees(most int64) kind {
-	return kind{end: stringEnd, read: func(r *rdata, name string) error {
-		word, start := r.words[0], len(r.wire)+1
-		if err := readString(r, name); err != nil {
-			return err
+func degrees(most uint64) kind {
+	return checked(func(octets []byte) bool {
+		if len(octets) > 0 && (octets[0] == '-' || octets[0] == '+') {
+			octets = octets[1:]
 		}
-		plain := strings.TrimLeft(string(r.wire[start:]), "+-")
-		whole, fraction, _ := strings.Cut(plain, ".")
-		n, ok := decimal([]byte(whole), 1<<31)
-		_, fine := decimal([]byte("0"+fraction), 1<<63)
-		if !ok || !fine || most > 0 && int64(n) > most || len(r.wire)-start-len(plain) > 1 {
-			return no(word, name, "write a number as in -32.6882")
-		}
-		return nil
-	}}
+		whole, part, _ := bytes.Cut(octets, []byte("."))
+		n, ok := decimal(whole, 1<<31)
+		return ok && (most == 0 || n <= most) && !slices.ContainsFunc(part, func(c byte) bool { return !digit(c) })
+	}, "write a number as in -32.6882")
 }
 
 // readGroups reads four groups of four hexadecimal digits (RFC 6742 section 2.1).
@@ -484,10 +558,9 @@ func readGroups(r *rdata, name string) error {
 	word := r.word()
 	parts := strings.Split(string(word), ":")
 	for _, part := range parts {
-		padded := strings.Repeat("0", max(0, 4-len(part))) + part
-		octets, err := hex.DecodeString(padded)
-		if err != nil || part == "" || len(octets) != 2 || len(parts) != 4 {
-			return no(word, name, "write four groups of hexadecimal digits, as in 0014:4fff:ff20:ee64")
+		octets, err := hex.DecodeString(part)
+		if err != nil || len(octets) != 2 || len(parts) != 4 {
+			return no(word, name, "write four groups of four hexadecimal digits, as in 0014:4fff:ff20:ee64")
 		}
 		r.wire = append(r.wire, octets...)
 	}
@@ -538,6 +611,28 @@ func gateway(by int) kind {
 			return k.end(wire, at)
 		},
 	}
+}
+
+// readGatewayKey reads a public key, unless the octet before says that there is
+// none (RFC 4025 section 2.4).
+func readGatewayKey(r *rdata, name string) error {
+	none := r.wire[2] == 0
+	switch {
+	case none && len(r.words) > 0:
+		return fmt.Errorf("algorithm 0 means that there is no %s; leave it out or name its algorithm", name)
+	case none:
+		return nil
+	case len(r.words) == 0:
+		return fmt.Errorf("the %s is missing; only with algorithm 0 there is none", name)
+	}
+	return readBase64(r, name)
+}
+
+func gatewayKeyEnd(wire []byte, at int) int {
+	if none := wire[2] == 0; none != (at == len(wire)) {
+		return -1
+	}
+	return len(wire)
 }
 
 // readDot reads the dot that stands for no gateway.

@@ -67,7 +67,6 @@ func TestMeaning(t *testing.T) {
 		want              string
 	}{
 		{"parentheses", "www TXT ( \"a b\" ; one\n   c )", "www", dns.TypeTXT, `60 TXT "a b" "c"`},
-		{"parentheses before the owner", "(\nwww\nA 192.0.2.1)", "www", dns.TypeA, "60 A 192.0.2.1"},
 		{"no newline at the end", "www A 192.0.2.1", "www", dns.TypeA, "60 A 192.0.2.1"},
 		{"CR LF", "www A 192.0.2.1 \r\n\r\n A 192.0.2.2\r\n", "www", dns.TypeA, "60 A 192.0.2.1\n60 A 192.0.2.2"},
 		{"no owner", "www A 192.0.2.1\n\n\t; nothing\n A 192.0.2.2", "www", dns.TypeA, "60 A 192.0.2.1\n60 A 192.0.2.2"},

@@ -74,7 +74,7 @@ func (r *rdata) angle(name string, most int64, plus, minus string) (int64, error
 	var angle int64
 	for i := 0; len(r.words) > 0; i++ {
 		word := r.word()
-		direction := string(bytes.ToUpper(word))
+		direction := string(word)
 		switch {
 		case i > 0 && (direction == plus || direction == minus):
 			if angle > most*degree {
@@ -99,7 +99,7 @@ func (r *rdata) angle(name string, most int64, plus, minus string) (int64, error
 
 // metres reads a number of metres, with or without an m, as centimetres.
 func metres(word []byte, most int64) (int64, bool) {
-	if n := len(word); n > 0 && lower(word[n-1]) == 'm' {
+	if n := len(word); n > 0 && word[n-1] == 'm' {
 		word = word[:n-1]
 	}
 	n, ok := fraction(word, 2)
@@ -134,7 +134,10 @@ func power(n int64) byte {
 }
 
 func locationEnd(wire []byte, at int) int {
-	if len(wire) != at+16 || wire[at] != 0 {
+	if len(wire) > at && wire[at] != 0 {
+		return len(wire) // another version: RFC 1876 says nothing about the rest
+	}
+	if len(wire) != at+16 {
 		return -1
 	}
 	for _, size := range wire[at+1 : at+4] {

@@ -3,7 +3,7 @@ package zones
 import (
 	"errors"
 	"fmt"
-	"strconv"
+	"math"
 )
 
 // Limits of RFC 1035 section 2.3.4, in octets.
@@ -18,6 +18,8 @@ var (
 	errLongLabel = errors.New("has a label of more than 63 octets")
 	errLongName  = errors.New("is longer than 255 octets with its origin; shorten it or end it with a dot")
 	errQuoted    = errors.New(`has a quotation mark; take it out, or write \" for one that is part of the name`)
+	errAt        = errors.New(`has an @ within; write a dot in its place, or \@ for one that is part of the name`)
+	errOctet     = errors.New(`has an octet that is no printable ASCII; write it as \DDD, or an internationalized name as the xn-- form of it`)
 	errEscape    = errors.New(`has a bad escape; write \DDD with DDD up to 255, or \X`)
 )
 
@@ -57,13 +59,17 @@ func appendCased(dst, text, origin []byte) ([]byte, error) {
 			i++
 			continue
 		}
-		if c == '"' {
-			return dst, errQuoted
-		}
-		if c == '\\' {
+		switch {
+		case c == '\\':
 			if c, size = unescape(text[i:]); size == 0 {
 				return dst, errEscape
 			}
+		case c == '"':
+			return dst, errQuoted
+		case c == '@':
+			return dst, errAt
+		case c <= ' ' || c >= 0x7f:
+			return dst, errOctet
 		}
 		i += size
 		dst = append(dst, c)
@@ -161,12 +167,21 @@ func under(name, apex []byte) bool {
 // errTTL says what a TTL looks like: RFC 2181 section 8 for the bound.
 var errTTL = errors.New("write whole seconds up to 2147483647, or numbers that each have a unit, as in 1h30m")
 
-// parseTTL reads a TTL: seconds, or numbers with the units w, d, h, m, s. A
-// number without a unit behind one with a unit is refused: nobody can know what
-// 1h30 means.
+// parseTTL reads a TTL.
 func parseTTL(text []byte) (uint32, error) {
-	if seconds, err := strconv.ParseUint(string(text), 10, 31); err == nil && digit(text[0]) {
-		return uint32(seconds), nil
+	seconds, ok := parseSeconds(text, math.MaxInt32)
+	if !ok {
+		return 0, errTTL
+	}
+	return seconds, nil
+}
+
+// parseSeconds reads seconds, at most most, or numbers with the units w, d, h,
+// m, s. A number without a unit behind one with a unit is refused: nobody can
+// know what 1h30 means.
+func parseSeconds(text []byte, most uint64) (uint32, bool) {
+	if seconds, ok := decimal(text, most); ok {
+		return uint32(seconds), true
 	}
 	var total, n uint64
 	digits := 0
@@ -174,23 +189,20 @@ func parseTTL(text []byte) (uint32, error) {
 		if digit(c) {
 			n, digits = n*10+uint64(c-'0'), digits+1
 			if digits > 10 {
-				return 0, errTTL
+				return 0, false
 			}
 			continue
 		}
 		unit, ok := ttlUnits[lower(c)]
 		if !ok || digits == 0 {
-			return 0, errTTL
+			return 0, false
 		}
-		if total += n * unit; total > 1<<31-1 {
-			return 0, errTTL
+		if total += n * unit; total > most {
+			return 0, false
 		}
 		n, digits = 0, 0
 	}
-	if digits > 0 || len(text) == 0 {
-		return 0, errTTL
-	}
-	return uint32(total), nil
+	return uint32(total), digits == 0 && len(text) > 0
 }
 
 var ttlUnits = map[byte]uint64{'s': 1, 'm': 60, 'h': 3600, 'd': 86400, 'w': 604800}

@@ -27,17 +27,20 @@ func readPrefixes(r *rdata, name string) error {
 		item, not := bytes.CutPrefix(word, []byte("!"))
 		family, text, _ := bytes.Cut(item, []byte(":"))
 		number, ok := decimal(family, 65535)
-		p, err := netip.ParsePrefix(string(text))
-		if !ok || err != nil || len(p.Addr().AsSlice()) != familySizes[uint16(number)] {
+		address, length, _ := bytes.Cut(text, []byte("/"))
+		a, err := netip.ParseAddr(string(address))
+		all := a.AsSlice()
+		bits, fine := decimal(length, uint64(8*len(all)))
+		if !ok || !fine || err != nil || a.Zone() != "" || len(all) != familySizes[uint16(number)] {
 			return no(word, name, "write 1:ADDRESS/LENGTH for IPv4 or 2:ADDRESS/LENGTH for IPv6, with ! before it if it is taken out")
 		}
-		octets := bytes.TrimRight(p.Addr().AsSlice(), "\x00")
-		length := byte(len(octets))
+		octets := bytes.TrimRight(all, "\x00")
+		size := byte(len(octets))
 		if not {
-			length |= negated
+			size |= negated
 		}
 		r.wire = binary.BigEndian.AppendUint16(r.wire, uint16(number))
-		r.wire = append(append(r.wire, byte(p.Bits()), length), octets...)
+		r.wire = append(append(r.wire, byte(bits), size), octets...)
 	}
 	return nil
 }

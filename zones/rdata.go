@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -68,16 +69,16 @@ var layouts = map[uint16][]field{
 	dns.TypeEID:        {{"endpoint", hexadecimal}},
 	dns.TypeNIMLOC:     {{"locator", hexadecimal}},
 	dns.TypeSRV:        {{"priority", u16}, {"weight", u16}, {"port", u16}, {"target", domainName}},
-	dns.TypeNAPTR:      {{"order", u16}, {"preference", u16}, {"flags", flagString}, {"service", charString}, {"regular expression", charString}, {"replacement", domainName}},
+	dns.TypeNAPTR:      {{"order", u16}, {"preference", u16}, {"flags", charString}, {"service", charString}, {"regular expression", substitution}, {"replacement", domainName}},
 	dns.TypeKX:         {{"preference", u16}, {"exchanger", domainName}},
 	dns.TypeCERT:       {{"type", certificateType}, {"key tag", u16}, {"algorithm", algorithm}, {"certificate", base64Text}},
 	dns.TypeDNAME:      {{"target", domainName}},
 	dns.TypeAPL:        {{"prefix", aplItems}},
 	dns.TypeDS:         dsFields,
-	dns.TypeSSHFP:      {{"algorithm", u8}, {"type", u8}, {"fingerprint", digest(1, map[byte]int{1: 20, 2: 32})}},
-	dns.TypeIPSECKEY:   {{"precedence", u8}, {"gateway type", u8}, {"algorithm", u8}, {"gateway", gateway(1)}, {"public key", optional(base64Text)}},
+	dns.TypeSSHFP:      {{"algorithm", u8}, {"type", u8}, {"fingerprint", digest(1, 1, map[byte]int{1: 20, 2: 32})}},
+	dns.TypeIPSECKEY:   {{"precedence", u8}, {"gateway type", u8}, {"algorithm", u8}, {"gateway", gateway(1)}, {"public key", gatewayKey}},
 	dns.TypeRRSIG:      rrsigFields,
-	dns.TypeNSEC:       {{"next name", domainName}, {"type", typeBitmap}},
+	dns.TypeNSEC:       {{"next name", domainName}, {"type", someTypes}},
 	dns.TypeDNSKEY:     keyFields,
 	dns.TypeDHCID:      {{"digest", base64Text}},
 	dns.TypeNSEC3:      {{"hash algorithm", u8}, {"flags", u8}, {"iterations", u16}, {"salt", saltOrDash}, {"next hash", nextHash}, {"type", typeBitmap}},
@@ -92,7 +93,7 @@ var layouts = map[uint16][]field{
 	dns.TypeCDNSKEY:    keyFields,
 	dns.TypeOPENPGPKEY: {{"public key", base64Text}},
 	dns.TypeCSYNC:      {{"serial", u32}, {"flags", u16}, {"type", typeBitmap}},
-	dns.TypeZONEMD:     {{"serial", u32}, {"scheme", u8}, {"hash algorithm", u8}, {"digest", digest(5, map[byte]int{1: 48, 2: 64})}},
+	dns.TypeZONEMD:     {{"serial", u32}, {"scheme", u8}, {"hash algorithm", u8}, {"digest", digest(5, 12, map[byte]int{1: 48, 2: 64})}},
 	dns.TypeSVCB:       svcbFields,
 	dns.TypeHTTPS:      svcbFields,
 	dns.TypeSPF:        {{"string", charStrings}},
@@ -105,7 +106,7 @@ var layouts = map[uint16][]field{
 	dns.TypeLP:         {{"preference", u16}, {"name", domainName}},
 	dns.TypeEUI48:      {{"address", pairs(6)}},
 	dns.TypeEUI64:      {{"address", pairs(8)}},
-	dns.TypeURI:        {{"priority", u16}, {"weight", u16}, {"target", freeText}},
+	dns.TypeURI:        {{"priority", u16}, {"weight", u16}, {"target", quoted(freeText, true)}},
 	dns.TypeCAA:        {{"flags", u8}, {"tag", caaTag}, {"value", freeText}},
 	dns.TypeAVC:        {{"string", charStrings}},
 	dns.TypeAMTRELAY:   {{"precedence", u8}, {"discovery flag", discoveryFlag}, {"relay type", relayType}, {"relay", gateway(1)}},
@@ -117,10 +118,10 @@ var layouts = map[uint16][]field{
 // Fields that several types share.
 var (
 	keyFields   = []field{{"flags", u16}, {"protocol", u8}, {"algorithm", algorithm}, {"public key", base64Text}}
-	dsFields    = []field{{"key tag", u16}, {"algorithm", algorithm}, {"digest type", u8}, {"digest", digest(3, map[byte]int{1: 20, 2: 32, 4: 48})}}
-	tlsaFields  = []field{{"usage", u8}, {"selector", u8}, {"matching type", u8}, {"certificate data", digest(2, map[byte]int{1: 32, 2: 64})}}
+	dsFields    = []field{{"key tag", u16}, {"algorithm", algorithm}, {"digest type", u8}, {"digest", digest(3, 1, map[byte]int{1: 20, 2: 32, 3: 32, 4: 48})}}
+	tlsaFields  = []field{{"usage", u8}, {"selector", u8}, {"matching type", u8}, {"certificate data", hexadecimal}}
 	svcbFields  = []field{{"priority", u16}, {"target", domainName}, {"parameter", svcParams}}
-	rrsigFields = []field{{"type covered", typeCovered}, {"algorithm", algorithm}, {"labels", u8}, {"original TTL", interval}, {"expiration", timestamp},
+	rrsigFields = []field{{"type covered", typeCovered}, {"algorithm", algorithm}, {"labels", u8}, {"original TTL", u32}, {"expiration", timestamp},
 		{"inception", timestamp}, {"key tag", u16}, {"signer", domainName}, {"signature", base64Text}}
 )
 
@@ -184,9 +185,11 @@ func (r *rdata) generic(fields []field) error {
 	if !ok {
 		return no(word, "length", "write a whole number up to 65535")
 	}
-	if len(r.words) > 0 {
-		if err := hexadecimal.read(r, "octets"); err != nil {
-			return err
+	for len(r.words) > 0 {
+		word := r.word()
+		var err error
+		if r.wire, err = hex.AppendDecode(r.wire, word); err != nil {
+			return no(word, "hexadecimal", "write two digits for each octet, none apart from the other")
 		}
 	}
 	if len(r.wire) != int(length) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // scanner splits a master file into entries (RFC 1035 section 5.1): an entry is
@@ -24,6 +25,9 @@ type entry struct {
 
 var (
 	errQuote  = errors.New("a quoted string does not end on its line; close it with a quotation mark")
+	errJoined = errors.New("something follows a quoted string without a blank; put one there")
+	errNested = errors.New("a parenthesis within parentheses; one pair holds all lines of an entry together")
+	errOwner  = errors.New("a parenthesis before the owner; write the owner first")
 	errReturn = errors.New("a carriage return within a line; lines end in LF or in CR LF")
 )
 
@@ -68,9 +72,10 @@ func (s *scanner) entry(e *entry) error {
 		case ';':
 			s.skipComment()
 		case '(':
-			if depth == 0 {
-				opened = s.line
+			if depth > 0 {
+				return errNested
 			}
+			opened = s.line
 			depth++
 			s.pos++
 		case ')':
@@ -80,6 +85,9 @@ func (s *scanner) entry(e *entry) error {
 			depth--
 			s.pos++
 		default:
+			if depth > 0 && len(e.tokens) == 0 && !e.blank {
+				return errOwner
+			}
 			if err := s.token(e); err != nil {
 				return err
 			}
@@ -91,53 +99,80 @@ func (s *scanner) entry(e *entry) error {
 	return nil
 }
 
+// special are the octets that mean something in a token. Control characters
+// mean that the file is no text.
+var special = func() (table [256]bool) {
+	for _, c := range []byte(" \t\r\n;()\"\\\x7f") {
+		table[c] = true
+	}
+	for c := range byte(' ') {
+		table[c] = true
+	}
+	return table
+}()
+
 // token reads one token. A quotation mark inside a token, as in alpn="h2 h3",
 // belongs to it up to the closing one.
 func (s *scanner) token(e *entry) error {
 	start := s.pos
 	for s.pos < len(s.data) {
-		switch s.data[s.pos] {
+		c := s.data[s.pos]
+		if !special[c] {
+			s.pos++
+			continue
+		}
+		var err error
+		switch c {
 		case ' ', '\t', '\r', '\n', ';', '(', ')':
 			e.tokens = append(e.tokens, s.data[start:s.pos])
 			return nil
 		case '"':
-			if err := s.quote(); err != nil {
-				return err
-			}
-			if s.data[start] == '"' {
-				e.tokens = append(e.tokens, s.data[start:s.pos])
-				return nil
+			if err = s.quote(); err == nil && s.data[start] == '"' && !s.atBlank() {
+				err = errJoined
 			}
 		case '\\':
-			if err := s.escape(); err != nil {
-				return err
-			}
+			err = s.escape()
 		default:
-			s.pos++
+			err = errControl(c)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	e.tokens = append(e.tokens, s.data[start:s.pos])
 	return nil
 }
 
+// atBlank reports whether a token may end here.
+func (s *scanner) atBlank() bool {
+	return s.pos == len(s.data) || strings.IndexByte(" \t\r\n;()", s.data[s.pos]) >= 0
+}
+
 // quote passes over a quoted string.
 func (s *scanner) quote() error {
 	for s.pos++; s.pos < len(s.data); {
-		switch s.data[s.pos] {
-		case '"':
+		c := s.data[s.pos]
+		switch {
+		case !special[c] || c == ' ' || c == '\t' || c == ';' || c == '(' || c == ')':
+			s.pos++
+		case c == '"':
 			s.pos++
 			return nil
-		case '\n':
-			return errQuote
-		case '\\':
+		case c == '\\':
 			if err := s.escape(); err != nil {
 				return err
 			}
+		case c == '\n' || c == '\r':
+			return errQuote
 		default:
-			s.pos++
+			return errControl(c)
 		}
 	}
 	return errQuote
+}
+
+func errControl(c byte) error {
+	return fmt.Errorf(`the control character %d, which is no text; take it out, or write \%03d`, c, c)
 }
 
 // escape passes over an escape.

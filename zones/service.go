@@ -26,28 +26,27 @@ type parameter struct {
 // RFC 9461, RFC 9540).
 var keyNames = []string{"mandatory", "alpn", "no-default-alpn", "port", "ipv4hint", "ech", "ipv6hint", "dohpath", "ohttp"}
 
-// values has, by key, how its value is written, escapes resolved, and what is
-// right on the wire.
+// values has, by key, how its value is written and what is right on the wire.
+// No read means that there is no value.
 var values = []struct {
-	read  func(value []byte) ([]byte, error)
+	read  func(text []byte) ([]byte, error)
 	right func(value []byte) bool
 }{
 	{readKeys, rightKeys},
 	{readALPN, rightALPN},
-	{readNothing, exactly(0)},
+	{nil, exactly(0)},
 	{readPort, exactly(2)},
 	{hints(ipv4), multiple(4)},
 	{readECH, func(value []byte) bool { return len(value) > 0 }},
 	{hints(ipv6), multiple(16)},
 	{readPath, rightPath},
-	{readNothing, exactly(0)},
+	{nil, exactly(0)},
 }
 
 const (
 	keyMandatory     = 0
 	keyALPN          = 1
 	keyNoDefaultALPN = 2
-	keyInvalid       = 65535
 )
 
 func readParameters(r *rdata, _ string) error {
@@ -77,19 +76,24 @@ func readParameter(word []byte) (p parameter, err error) {
 	name, text, given := bytes.Cut(word, []byte("="))
 	var ok bool
 	if p.key, ok = keyOf(string(name)); !ok {
-		return p, no(name, "parameter", "there are "+strings.Join(keyNames, ", ")+", and key with a number up to 65534")
+		return p, no(name, "parameter", "there are "+strings.Join(keyNames, ", ")+", and key with a number")
 	}
-	quoted := len(text) > 1 && text[0] == '"' && text[len(text)-1] == '"'
-	if bytes.IndexByte(withoutEscapes(text), '"') >= 0 && !quoted {
-		return p, fmt.Errorf("the value of %s has a quotation mark within; quote all of it, or write \\\"", name)
+	if given && len(text) == 0 {
+		return p, fmt.Errorf("%s has no value after its =; leave the = out", name)
 	}
-	p.value = appendUnescaped(nil, text)
-	if known := int(p.key) < len(values) && keyNames[p.key] == string(name); known {
-		if p.value, err = values[p.key].read(p.value); err != nil {
+	if text, err = unquoted(text); err != nil {
+		return p, err
+	}
+	named := int(p.key) < len(values) && keyNames[p.key] == string(name)
+	switch {
+	case !named:
+		p.value = appendUnescaped(nil, text)
+	case values[p.key].read != nil:
+		if p.value, err = values[p.key].read(text); err != nil {
 			return p, fmt.Errorf("%s: %w", name, err)
 		}
-	} else if given && len(text) == 0 {
-		return p, fmt.Errorf("%s has no value after its =; leave the = out", name)
+	case given:
+		return p, fmt.Errorf("%s takes no value", name)
 	}
 	switch {
 	case len(p.value) > maxRDATA:
@@ -100,22 +104,9 @@ func readParameter(word []byte) (p parameter, err error) {
 	return p, nil
 }
 
-// withoutEscapes is text without what is escaped.
-func withoutEscapes(text []byte) []byte {
-	var plain []byte
-	for i := 0; i < len(text); i++ {
-		if text[i] == '\\' {
-			i++
-			continue
-		}
-		plain = append(plain, text[i])
-	}
-	return plain
-}
-
 // right reports whether the value can be one of the key.
 func (p parameter) right() bool {
-	return p.key != keyInvalid && (int(p.key) >= len(values) || values[p.key].right(p.value))
+	return int(p.key) >= len(values) || values[p.key].right(p.value)
 }
 
 // keyOf reads the name of a key, or key and its number.
@@ -124,7 +115,7 @@ func keyOf(name string) (uint16, bool) {
 		return uint16(key), true
 	}
 	text, ok := strings.CutPrefix(name, "key")
-	n, digits := decimal([]byte(text), keyInvalid-1)
+	n, digits := decimal([]byte(text), 65535)
 	return uint16(n), ok && digits && (text == "0" || text[0] != '0')
 }
 
@@ -183,17 +174,10 @@ func multiple(n int) func([]byte) bool {
 	return func(value []byte) bool { return len(value) > 0 && len(value)%n == 0 }
 }
 
-func readNothing(value []byte) ([]byte, error) {
-	if len(value) > 0 {
-		return nil, errors.New("it takes no value")
-	}
-	return nil, nil
-}
-
 // readKeys reads the value of mandatory.
-func readKeys(value []byte) ([]byte, error) {
+func readKeys(text []byte) ([]byte, error) {
 	var keys []uint16
-	for name := range strings.SplitSeq(string(value), ",") {
+	for name := range strings.SplitSeq(string(text), ",") {
 		key, ok := keyOf(name)
 		if !ok || key == keyMandatory || slices.Contains(keys, key) {
 			return nil, no([]byte(name), "key to be listed", "name each other key that a client must know once, with commas between them")
@@ -222,7 +206,8 @@ func rightKeys(value []byte) bool {
 
 // readALPN reads a list of protocols. Within one, a backslash stands before a
 // comma or a backslash (RFC 9460 appendix A.1).
-func readALPN(value []byte) ([]byte, error) {
+func readALPN(text []byte) ([]byte, error) {
+	value := appendUnescaped(nil, text)
 	var wire []byte
 	start := 0
 	wire = append(wire, 0)
@@ -265,18 +250,18 @@ func rightALPN(value []byte) bool {
 	return len(value) > 0
 }
 
-func readPort(value []byte) ([]byte, error) {
-	n, ok := decimal(value, 65535)
+func readPort(text []byte) ([]byte, error) {
+	n, ok := decimal(text, 65535)
 	if !ok {
-		return nil, no(value, "port", "write a whole number up to 65535")
+		return nil, no(text, "port", "write a whole number up to 65535")
 	}
 	return binary.BigEndian.AppendUint16(nil, uint16(n)), nil
 }
 
 // hints is a list of addresses.
 func hints(address kind) func([]byte) ([]byte, error) {
-	return func(value []byte) ([]byte, error) {
-		r := rdata{words: bytes.Split(value, []byte(","))}
+	return func(text []byte) ([]byte, error) {
+		r := rdata{words: bytes.Split(text, []byte(","))}
 		for len(r.words) > 0 {
 			if err := address.read(&r, "address"); err != nil {
 				return nil, err
@@ -286,15 +271,16 @@ func hints(address kind) func([]byte) ([]byte, error) {
 	}
 }
 
-func readECH(value []byte) ([]byte, error) {
-	octets, err := base64.StdEncoding.Strict().AppendDecode(nil, value)
-	if err != nil || len(octets) == 0 || bytes.ContainsAny(value, "\r\n") {
-		return nil, no(value, "base64", "write groups of four of A-Z a-z 0-9 + /, the last one filled up with =")
+func readECH(text []byte) ([]byte, error) {
+	octets, err := base64.StdEncoding.Strict().AppendDecode(nil, text)
+	if err != nil || len(octets) == 0 {
+		return nil, no(text, "base64", "write groups of four of A-Z a-z 0-9 + /, the last one filled up with =")
 	}
 	return octets, nil
 }
 
-func readPath(value []byte) ([]byte, error) {
+func readPath(text []byte) ([]byte, error) {
+	value := appendUnescaped(nil, text)
 	if !rightPath(value) {
 		return nil, no(value, "path", "write one that starts with / and has {?dns} in it")
 	}
