@@ -28,8 +28,38 @@ const syntaxHead = "$TTL 60\n@ SOA ns hostmaster 1 3600 900 1209600 60\n@ NS ns\
 // "; part.inc:" is that file.
 type syntaxCase struct {
 	name, checkers, verdict string
+	zone                    string
 	files                   map[string]string
 	why                     bool // it says why our verdict is not just the strictest
+}
+
+// syntaxArchives are the archives of testdata/syntax.
+func syntaxArchives(t testing.TB) []string {
+	t.Helper()
+	paths, err := filepath.Glob("testdata/syntax/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("%d archives: %v", len(paths), err)
+	}
+	return paths
+}
+
+// syntaxCases are the cases of all archives.
+func syntaxCases(t testing.TB) (cases []syntaxCase) {
+	t.Helper()
+	for _, path := range syntaxArchives(t) {
+		archive, err := txtar.ParseFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range archive.Files {
+			c, err := newSyntaxCase(f, "z0000.test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cases = append(cases, c)
+		}
+	}
+	return cases
 }
 
 func newSyntaxCase(f txtar.File, zone string) (c syntaxCase, err error) {
@@ -37,7 +67,7 @@ func newSyntaxCase(f txtar.File, zone string) (c syntaxCase, err error) {
 	if len(fields) != 3 {
 		return c, fmt.Errorf("%q is not NAME [CHECKERS] VERDICT", f.Name)
 	}
-	c = syntaxCase{name: fields[0], checkers: strings.Trim(fields[1], "[]"), verdict: fields[2]}
+	c = syntaxCase{zone: zone, name: fields[0], checkers: strings.Trim(fields[1], "[]"), verdict: fields[2]}
 	parsed, err := template.New(f.Name).Funcs(template.FuncMap{
 		"repeat": strings.Repeat,
 		"zone":   func() string { return zone },
@@ -61,12 +91,8 @@ func newSyntaxCase(f txtar.File, zone string) (c syntaxCase, err error) {
 // TestSyntax holds us to what the three checkers agree on: we accept what all of
 // them accept, and refuse the rest. One that does not know a type has no say.
 func TestSyntax(t *testing.T) {
-	paths, err := filepath.Glob("testdata/syntax/*.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
 	cases := 0
-	for _, path := range paths {
+	for _, path := range syntaxArchives(t) {
 		archive, err := txtar.ParseFile(path)
 		if err != nil {
 			t.Fatal(err)
