@@ -17,6 +17,7 @@ type builder struct {
 	names   *table
 	records []record
 	rdata   []byte
+	last    uint32 // owner of the last record: the records of a name mostly stand together
 	soas    []soa
 	broken  map[uint16]bool // types of entries that were lost to faults; 0: of an unknown type
 	full    bool            // the arenas cannot hold more
@@ -63,12 +64,24 @@ func (b *builder) add(owner []byte, typ uint16, ttl uint32, rdata []byte, at pla
 		b.full = true
 		return
 	}
-	i := b.names.intern(owner)
+	i := b.last
+	if i >= uint32(b.names.len()) || !bytes.Equal(b.names.name(i), owner) {
+		i = b.names.intern(owner)
+		b.last = i
+	}
 	b.records = append(b.records, record{owner: i, rdata: uint32(len(b.rdata)), ttl: ttl, place: at, size: uint16(len(rdata)), typ: typ})
 	b.rdata = append(b.rdata, rdata...)
 	if typ == dns.TypeSOA {
 		b.soas = append(b.soas, soa{at, i, atOrigin})
 	}
+}
+
+// reserve makes room for so many times what there is, so that the arenas of a
+// large zone do not grow by copies of themselves.
+func (b *builder) reserve(times int) {
+	b.records = slices.Grow(b.records, len(b.records)*times)
+	b.rdata = slices.Grow(b.rdata, len(b.rdata)*times)
+	b.names.reserve(times)
 }
 
 // findApex decides what the zone is: origin, or where the SOA record stands at
@@ -120,6 +133,7 @@ func (b *builder) arrange() {
 // without records are the empty non-terminals (RFC 4592 section 2.2.2).
 func (b *builder) addParents() {
 	apex := bytes.Clone(b.names.name(b.apex))
+	b.parents = make([]uint32, 0, b.names.len())
 	for i := uint32(0); i < uint32(b.names.len()); i++ { // grows as parents come
 		name, parent := b.names.name(i), uint32(0)
 		if i != b.apex && under(name, apex) {
@@ -156,6 +170,7 @@ func (b *builder) sort() {
 // group forms the RRsets and drops duplicates from them.
 func (b *builder) group() {
 	b.owned = make([]uint32, 0, b.names.len()+1)
+	b.groups = make([]group, 0, len(b.order))
 	kept := b.order[:0] // never ahead of what is read
 	for i := 0; i < len(b.order); {
 		r := b.records[b.order[i]]

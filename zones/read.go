@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -63,8 +63,15 @@ func (r *reader) records(name string, origin []byte) {
 		return
 	}
 	r.push(name, data, 0, origin, false)
+	const sample = 64 // what a part of a large file holds foretells the whole
+	small := len(data) < 1<<20
 	for len(r.stack) > 0 {
-		r.next(r.top())
+		m := r.top()
+		if !small && m.pos > len(data)/sample {
+			r.build.reserve(sample)
+			small = true
+		}
+		r.next(m)
 	}
 }
 
@@ -270,34 +277,34 @@ func typeOf(word []byte) (uint16, bool) {
 	if typ, ok := dns.StringToType[string(word)]; ok {
 		return typ, true
 	}
-	upper := strings.ToUpper(string(word))
-	if typ, ok := dns.StringToType[upper]; ok {
+	if typ, ok := dns.StringToType[strings.ToUpper(string(word))]; ok {
 		return typ, true
 	}
-	return numbered(upper, "TYPE")
+	return numbered(word, "TYPE")
 }
 
 // classOf reads the mnemonic of a class, or CLASS and its number.
 func classOf(word []byte) (uint16, bool) {
-	switch upper := strings.ToUpper(string(word)); upper {
-	case "IN":
+	switch {
+	case len(word) != 2:
+		return numbered(word, "CLASS")
+	case bytes.EqualFold(word, []byte("IN")):
 		return dns.ClassINET, true
-	case "CH":
+	case bytes.EqualFold(word, []byte("CH")):
 		return dns.ClassCHAOS, true
-	case "HS":
+	case bytes.EqualFold(word, []byte("HS")):
 		return dns.ClassHESIOD, true
-	default:
-		return numbered(upper, "CLASS")
 	}
+	return 0, false
 }
 
-func numbered(word, prefix string) (uint16, bool) {
-	number, ok := strings.CutPrefix(word, prefix)
-	if !ok {
+// numbered reads a prefix and a number.
+func numbered(word []byte, prefix string) (uint16, bool) {
+	if len(word) <= len(prefix) || !strings.EqualFold(string(word[:len(prefix)]), prefix) {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(number, 10, 16)
-	return uint16(n), err == nil
+	n, ok := decimal(word[len(prefix):], math.MaxUint16)
+	return uint16(n), ok
 }
 
 // storable reports whether a type can stand in a zone: not OPT, and none of the

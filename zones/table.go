@@ -2,6 +2,7 @@ package zones
 
 import (
 	"hash/maphash"
+	"slices"
 )
 
 // table gives every distinct name a number, the order of coming. It grows as
@@ -54,6 +55,15 @@ func (t *table) slot(name []byte, hash uint64) (slot, uint64) {
 		if s.node == 0 || s.tag == uint32(hash>>32) && string(t.name(s.node-1)) == string(name) {
 			return s, at
 		}
+	}
+}
+
+// reserve makes room for so many times the names that there are.
+func (t *table) reserve(times int) {
+	t.text = slices.Grow(t.text, len(t.text)*times)
+	t.start = slices.Grow(t.start, len(t.start)*times)
+	for 2*t.len()*times > len(t.slots) {
+		t.grow()
 	}
 }
 
