@@ -77,11 +77,12 @@ func (b *builder) add(owner []byte, typ uint16, ttl uint32, rdata []byte, at pla
 }
 
 // reserve makes room for so many times what there is, so that the arenas of a
-// large zone do not grow by copies of themselves.
-func (b *builder) reserve(times int) {
-	b.records = slices.Grow(b.records, len(b.records)*times)
-	b.rdata = slices.Grow(b.rdata, len(b.rdata)*times)
-	b.names.reserve(times)
+// large zone do not grow by copies of themselves. A file of that size has no
+// more by itself, whatever $GENERATE made before.
+func (b *builder) reserve(times, size int) {
+	b.records = slices.Grow(b.records, min(len(b.records)*times, size/8))
+	b.rdata = slices.Grow(b.rdata, min(len(b.rdata)*times, size))
+	b.names.reserve(min(b.names.len()*times, size/8), min(len(b.names.text)*times, size))
 }
 
 // findApex decides what the zone is: origin, or where the SOA record stands at

@@ -69,7 +69,7 @@ var layouts = map[uint16][]field{
 	dns.TypeEID:        {{"endpoint", hexadecimal}},
 	dns.TypeNIMLOC:     {{"locator", hexadecimal}},
 	dns.TypeSRV:        {{"priority", u16}, {"weight", u16}, {"port", u16}, {"target", domainName}},
-	dns.TypeNAPTR:      {{"order", u16}, {"preference", u16}, {"flags", charString}, {"service", charString}, {"regular expression", substitution}, {"replacement", domainName}},
+	dns.TypeNAPTR:      {{"order", u16}, {"preference", u16}, {"string of flags", charString}, {"service", charString}, {"regular expression", substitution}, {"replacement", domainName}},
 	dns.TypeKX:         {{"preference", u16}, {"exchanger", domainName}},
 	dns.TypeCERT:       {{"type", certificateType}, {"key tag", u16}, {"algorithm", algorithm}, {"certificate", base64Text}},
 	dns.TypeDNAME:      {{"target", domainName}},
@@ -81,8 +81,8 @@ var layouts = map[uint16][]field{
 	dns.TypeNSEC:       {{"next name", domainName}, {"type", someTypes}},
 	dns.TypeDNSKEY:     keyFields,
 	dns.TypeDHCID:      {{"digest", base64Text}},
-	dns.TypeNSEC3:      {{"hash algorithm", u8}, {"flags", u8}, {"iterations", u16}, {"salt", saltOrDash}, {"next hash", nextHash}, {"type", typeBitmap}},
-	dns.TypeNSEC3PARAM: {{"hash algorithm", u8}, {"flags", u8}, {"iterations", u16}, {"salt", saltOrDash}},
+	dns.TypeNSEC3:      {{"hash algorithm", u8}, {"set of flags", u8}, {"number of iterations", u16}, {"salt", saltOrDash}, {"next hash", nextHash}, {"type", typeBitmap}},
+	dns.TypeNSEC3PARAM: {{"hash algorithm", u8}, {"set of flags", u8}, {"number of iterations", u16}, {"salt", saltOrDash}},
 	dns.TypeTLSA:       tlsaFields,
 	dns.TypeSMIMEA:     tlsaFields,
 	dns.TypeHIP:        {{"host identity", hostIdentity}, {"rendezvous server", hostNames}},
@@ -92,7 +92,7 @@ var layouts = map[uint16][]field{
 	dns.TypeCDS:        dsFields,
 	dns.TypeCDNSKEY:    keyFields,
 	dns.TypeOPENPGPKEY: {{"public key", base64Text}},
-	dns.TypeCSYNC:      {{"serial", u32}, {"flags", u16}, {"type", typeBitmap}},
+	dns.TypeCSYNC:      {{"serial", u32}, {"set of flags", u16}, {"type", typeBitmap}},
 	dns.TypeZONEMD:     {{"serial", u32}, {"scheme", u8}, {"hash algorithm", u8}, {"digest", digest(5, 12, map[byte]int{1: 48, 2: 64})}},
 	dns.TypeSVCB:       svcbFields,
 	dns.TypeHTTPS:      svcbFields,
@@ -107,7 +107,7 @@ var layouts = map[uint16][]field{
 	dns.TypeEUI48:      {{"address", pairs(6)}},
 	dns.TypeEUI64:      {{"address", pairs(8)}},
 	dns.TypeURI:        {{"priority", u16}, {"weight", u16}, {"target", quoted(freeText, true)}},
-	dns.TypeCAA:        {{"flags", u8}, {"tag", caaTag}, {"value", freeText}},
+	dns.TypeCAA:        {{"set of flags", u8}, {"tag", caaTag}, {"value", freeText}},
 	dns.TypeAVC:        {{"string", charStrings}},
 	dns.TypeAMTRELAY:   {{"precedence", u8}, {"discovery flag", discoveryFlag}, {"relay type", relayType}, {"relay", gateway(1)}},
 	dns.TypeRESINFO:    {{"string", charStrings}},
@@ -117,11 +117,11 @@ var layouts = map[uint16][]field{
 
 // Fields that several types share.
 var (
-	keyFields   = []field{{"flags", u16}, {"protocol", u8}, {"algorithm", algorithm}, {"public key", base64Text}}
+	keyFields   = []field{{"set of flags", u16}, {"protocol", u8}, {"algorithm", algorithm}, {"public key", base64Text}}
 	dsFields    = []field{{"key tag", u16}, {"algorithm", algorithm}, {"digest type", u8}, {"digest", digest(3, 1, map[byte]int{1: 20, 2: 32, 3: 32, 4: 48})}}
 	tlsaFields  = []field{{"usage", u8}, {"selector", u8}, {"matching type", u8}, {"certificate data", hexadecimal}}
 	svcbFields  = []field{{"priority", u16}, {"target", domainName}, {"parameter", svcParams}}
-	rrsigFields = []field{{"type covered", typeCovered}, {"algorithm", algorithm}, {"labels", u8}, {"original TTL", u32}, {"expiration", timestamp},
+	rrsigFields = []field{{"type covered", typeCovered}, {"algorithm", algorithm}, {"number of labels", u8}, {"original TTL", u32}, {"expiration", timestamp},
 		{"inception", timestamp}, {"key tag", u16}, {"signer", domainName}, {"signature", base64Text}}
 )
 
@@ -225,6 +225,9 @@ func no(word []byte, name, write string) error {
 // shown is a word for messages: not too long, and nothing that a terminal obeys.
 func shown(word []byte) string {
 	const most = 64
+	if len(word) == 0 {
+		return "an empty word"
+	}
 	var b strings.Builder
 	for i, c := range word {
 		if i == most {

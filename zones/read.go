@@ -68,7 +68,7 @@ func (r *reader) records(name string, origin []byte) {
 	for len(r.stack) > 0 {
 		m := r.top()
 		if !small && m.pos > len(data)/sample {
-			r.build.reserve(sample)
+			r.build.reserve(sample, len(data))
 			small = true
 		}
 		r.next(m)

@@ -78,22 +78,24 @@ func readParameter(word []byte) (p parameter, err error) {
 	if p.key, ok = keyOf(string(name)); !ok {
 		return p, no(name, "parameter", "there are "+strings.Join(keyNames, ", ")+", and key with a number")
 	}
-	if given && len(text) == 0 {
-		return p, fmt.Errorf("%s has no value after its =; leave the = out", name)
-	}
+	empty := len(text) == 0
 	if text, err = unquoted(text); err != nil {
 		return p, err
 	}
 	named := int(p.key) < len(values) && keyNames[p.key] == string(name)
 	switch {
-	case !named:
-		p.value = appendUnescaped(nil, text)
-	case values[p.key].read != nil:
+	case named && values[p.key].read == nil && given:
+		return p, fmt.Errorf("%s takes no value; write it alone", name)
+	case named && values[p.key].read != nil && empty:
+		return p, fmt.Errorf("%s has no value; write it behind a =, without blanks", name)
+	case given && empty:
+		return p, fmt.Errorf("%s has no value after its =; leave the = out", name)
+	case named && given:
 		if p.value, err = values[p.key].read(text); err != nil {
 			return p, fmt.Errorf("%s: %w", name, err)
 		}
-	case given:
-		return p, fmt.Errorf("%s takes no value", name)
+	default:
+		p.value = appendUnescaped(nil, text)
 	}
 	switch {
 	case len(p.value) > maxRDATA:

@@ -58,11 +58,11 @@ func (t *table) slot(name []byte, hash uint64) (slot, uint64) {
 	}
 }
 
-// reserve makes room for so many times the names that there are.
-func (t *table) reserve(times int) {
-	t.text = slices.Grow(t.text, len(t.text)*times)
-	t.start = slices.Grow(t.start, len(t.start)*times)
-	for 2*t.len()*times > len(t.slots) {
+// reserve makes room for so many more names, of so many octets together.
+func (t *table) reserve(names, octets int) {
+	t.text = slices.Grow(t.text, octets)
+	t.start = slices.Grow(t.start, names)
+	for 2*names > len(t.slots) {
 		t.grow()
 	}
 }
