@@ -102,7 +102,7 @@ func readRelayType(r *rdata, name string) error {
 // (RFC 8005 section 5): algorithm, host identity tag, public key.
 func readIdentity(r *rdata, _ string) error {
 	if len(r.words) < 3 {
-		return errors.New("a field is missing; it has: algorithm, host identity tag, public key, rendezvous servers")
+		return errors.New("a field is missing; write: algorithm, host identity tag, public key, rendezvous servers")
 	}
 	alg, ok := decimal(r.words[0], 255)
 	if !ok {

@@ -80,11 +80,11 @@ func parseSpan(word []byte) (s span, err error) {
 // expandAll returns the words of RDATA with their dollars replaced.
 func expandAll(words [][]byte, n int64) ([][]byte, error) {
 	if len(words) == 1 && words[0][0] == '"' {
-		text, err := expand(words[0][1:len(words[0])-1], n)
+		text, err := expand(withoutMarks(words[0]), n)
 		if err != nil {
 			return nil, err
 		}
-		var e entry
+		e := entry{blank: true}
 		if err := (&scanner{data: text}).entry(&e); err != nil {
 			return nil, err
 		}
@@ -99,6 +99,20 @@ func expandAll(words [][]byte, n int64) ([][]byte, error) {
 		all = append(all, text)
 	}
 	return all, nil
+}
+
+// withoutMarks is what is in quotation marks. Those within lose their backslash.
+func withoutMarks(word []byte) []byte {
+	var text []byte
+	for i := 1; i < len(word)-1; i++ {
+		if word[i] == '\\' {
+			if i++; word[i] != '"' {
+				text = append(text, '\\')
+			}
+		}
+		text = append(text, word[i])
+	}
+	return text
 }
 
 // expand replaces each dollar of a word by n: "$" alone, or with how to write it
