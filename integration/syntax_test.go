@@ -157,7 +157,7 @@ func compareWire(t *testing.T, all []*syntaxCase) {
 	for _, c := range cases {
 		for _, set := range rawSets(t, []byte(contents(t, filepath.Join(c.dir, "dump")))) {
 			want := set.records
-			got := asked(t, conn, set)
+			got := answered(t, conn, set)
 			slices.Sort(want)
 			slices.Sort(got)
 			if !slices.Equal(slices.Compact(got), slices.Compact(want)) {
@@ -213,9 +213,9 @@ func rawSets(t *testing.T, dump []byte) []rawSet {
 	return sets
 }
 
-// asked returns the records of an RRset that the server answers, in any section:
+// answered returns the records of an RRset that the server answers, in any section:
 // NS records of a delegation stand in the second.
-func asked(t *testing.T, conn *dns.Conn, set rawSet) (records []string) {
+func answered(t *testing.T, conn *dns.Conn, set rawSet) (records []string) {
 	t.Helper()
 	conn.SetDeadline(time.Now().Add(patience))
 	q := new(dns.Msg)
