@@ -20,7 +20,7 @@ func (r *reader) generate(m *master, args [][]byte) error {
 	if len(args) < 4 {
 		return errors.New("$GENERATE takes a range, an owner, a type and RDATA")
 	}
-	numbers, err := parseSpan(args[0])
+	numbers, err := parseSeries(args[0])
 	if err != nil {
 		return err
 	}
@@ -52,11 +52,11 @@ func (r *reader) generate(m *master, args [][]byte) error {
 	return nil
 }
 
-// span is the numbers of a $GENERATE.
-type span struct{ first, last, step int64 }
+// series is the numbers of a $GENERATE.
+type series struct{ first, last, step int64 }
 
-// parseSpan reads FIRST-LAST or FIRST-LAST/STEP.
-func parseSpan(word []byte) (s span, err error) {
+// parseSeries reads FIRST-LAST or FIRST-LAST/STEP.
+func parseSeries(word []byte) (s series, err error) {
 	numbers, step, stepped := bytes.Cut(word, []byte("/"))
 	from, to, _ := bytes.Cut(numbers, []byte("-"))
 	const most = 1<<31 - 1
@@ -74,7 +74,7 @@ func parseSpan(word []byte) (s span, err error) {
 	case (last-first)/by >= maxGenerated:
 		return s, fmt.Errorf("the range %s has more than %d numbers; write several", word, maxGenerated)
 	}
-	return span{int64(first), int64(last), int64(by)}, nil
+	return series{int64(first), int64(last), int64(by)}, nil
 }
 
 // expandAll returns the words of RDATA with their dollars replaced.
