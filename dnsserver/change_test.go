@@ -72,7 +72,9 @@ func TestStateChangeIsConstant(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		made[i] = after.TotalAlloc - before.TotalAlloc
 	}
-	if made[0] > 100*2048 || made[1] > made[0]+2048 {
+	// 290 names or places more would be thousands of octets more at each change; the
+	// race detector and the runtime alone are some dozens off.
+	if made[0] > 100*2048 || made[1] > made[0]+100*256 {
 		t.Errorf("100 changes make %d octets, and %d with more names and places", made[0], made[1])
 	}
 }
