@@ -213,13 +213,41 @@ func rawSets(t *testing.T, dump []byte) []rawSet {
 	return sets
 }
 
+// compressed has the types whose RDATA may have compressed names (RFC 3597, 4):
+// the octets before the names, and how many names there are.
+var compressed = map[uint16]struct{ before, names int }{
+	dns.TypeNS: {0, 1}, dns.TypeMD: {0, 1}, dns.TypeMF: {0, 1}, dns.TypeCNAME: {0, 1}, dns.TypeSOA: {0, 2}, dns.TypeMB: {0, 1},
+	dns.TypeMG: {0, 1}, dns.TypeMR: {0, 1}, dns.TypePTR: {0, 1}, dns.TypeMINFO: {0, 2}, dns.TypeMX: {2, 1},
+}
+
+// expanded is the RDATA m[at:end] without compression.
+func expanded(t *testing.T, m []byte, typ uint16, at, end int) string {
+	form := compressed[typ]
+	rdata := slices.Clone(m[at : at+form.before])
+	at += form.before
+	for range form.names {
+		name, next, err := dns.UnpackDomainName(m, at)
+		if err != nil {
+			t.Fatalf("%v in %x", err, m)
+		}
+		wire := make([]byte, 255)
+		n, err := dns.PackDomainName(name, wire, 0, nil, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rdata, at = append(rdata, wire[:n]...), next
+	}
+	return string(append(rdata, m[at:end]...))
+}
+
 // answered returns the records of an RRset that the server answers, in any section:
-// NS records of a delegation stand in the second.
+// NS records of a delegation stand in the second. The question is in lower case: a
+// name in RDATA may be a pointer to it.
 func answered(t *testing.T, conn *dns.Conn, set rawSet) (records []string) {
 	t.Helper()
 	conn.SetDeadline(time.Now().Add(patience))
 	q := new(dns.Msg)
-	q.SetQuestion(set.owner, set.typ)
+	q.SetQuestion(strings.ToLower(set.owner), set.typ)
 	q.SetEdns0(dns.DefaultMsgSize, true)
 	if err := conn.WriteMsg(q); err != nil {
 		t.Fatal(err)
@@ -239,7 +267,7 @@ func answered(t *testing.T, conn *dns.Conn, set rawSet) (records []string) {
 		}
 		end := at + 10 + int(number.Uint16(m[at+8:]))
 		if number.Uint16(m[at:]) == set.typ && strings.EqualFold(owner, set.owner) {
-			records = append(records, string(m[at+4:at+8])+string(m[at+10:end]))
+			records = append(records, string(m[at+4:at+8])+expanded(t, m, set.typ, at+10, end))
 		}
 		at = end
 	}
