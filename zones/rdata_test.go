@@ -3,6 +3,7 @@ package zones
 import (
 	"bytes"
 	"encoding/hex"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -36,14 +37,18 @@ func differs(typ uint16, text string) bool {
 	case dns.TypeISDN: // it splits strings and joins them, and adds an empty one
 		return true
 	case dns.TypeLOC: // it takes every version for 0
-		return strings.HasPrefix(text, `\#`)
+		return strings.Contains(text, `\#`)
 	case dns.TypeNXT: // it writes the bitmap of NSEC
 		return true
 	case dns.TypeSVCB, dns.TypeHTTPS: // it lists key1 as 65535
 		return strings.Contains(text, "mandatory")
 	}
-	return false
+	return glued.MatchString(text)
 }
+
+// glued is a parenthesis within a word: miekg/dns drops it, where BIND and Knot
+// end the word.
+var glued = regexp.MustCompile(`[^\s()][()]+[^\s()]`)
 
 // rdataOf reads the RDATA of a one-line entry.
 func rdataOf(typ uint16, text string) ([]byte, error) {
