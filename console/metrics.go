@@ -210,7 +210,7 @@ func (s scrape) zones(list []Zone) {
 		by[z.State]++
 		faults += len(z.Faults)
 	}
-	for _, state := range []string{zones.StateOK, zones.StateLastGood, zones.StateHeld, zones.StateFailed} {
+	for _, state := range []string{zones.StateOK, zones.StateLastGood, zones.StateHeld, zones.StateFailed, zones.StateTwice} {
 		s.gauge(zoneStates, float64(by[state]), state)
 	}
 	s.gauge(zoneFaults, float64(faults))

@@ -76,7 +76,7 @@ const (
 // Zone is one zone.
 type Zone struct {
 	Name      string      `json:"name"`
-	State     string      `json:"state"` // ok, last good, held or failed
+	State     string      `json:"state"` // ok, last good, held, failed or twice
 	File      string      `json:"file"`
 	Serial    uint32      `json:"serial"`
 	Records   int         `json:"records"`

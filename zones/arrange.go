@@ -102,33 +102,48 @@ func (s *Store) groups() [][]*member {
 	return groups
 }
 
-// separate finds the twins among the members of one origin: the first by file
-// name is served. It reports whether there is a file for the zone.
+// separate finds the twins among the members of one origin. It reports whether
+// there is a file for the zone.
 func (s *Store) separate(group []*member) (present bool) {
-	var first *member
+	owner := ownerAmong(group)
 	for _, e := range group {
 		present = present || !e.gone && e.good()
-		if e.gone || e.zone == nil {
+		if e.gone {
+			continue
+		}
+		e.serves = e == owner
+		if e.zone == nil {
 			continue
 		}
 		was := e.twin
-		if e.twin = first != nil; !e.twin {
-			first = e
+		if e.twin = !e.serves; !e.twin {
 			continue
 		}
 		if was && s.folder != nil {
 			continue // it was not read again
 		}
 		twice := Fault{File: filepath.Join(s.Dir, e.name),
-			Message: fmt.Sprintf("the zone %s is in %s too, which is served; delete one of them", e.origin(), filepath.Join(s.Dir, first.name))}
+			Message: fmt.Sprintf("the zone %s is in %s too, which is served; delete one of them", e.origin(), filepath.Join(s.Dir, owner.name))}
 		if e.state == StateOK {
 			twice.File, twice.Line = e.zone.file, e.zone.line
 		}
 		e.faults = append(slices.Clone(e.faults), twice)
 		e.files = nil // so that it is read again, in case the other one goes
-		e.state = StateFailed
+		e.state = StateTwice
 	}
 	return present
+}
+
+// ownerAmong returns the member whose file has the zone of a group, nil for
+// none: the file that had it keeps it, whoever else claims it now; else the
+// first by name gets it.
+func ownerAmong(group []*member) (owner *member) {
+	for _, e := range group {
+		if !e.gone && e.zone != nil && (owner == nil || e.serves && !owner.serves) {
+			owner = e
+		}
+	}
+	return owner
 }
 
 // part takes leave of the zones whose files are gone, unless they are too many

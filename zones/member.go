@@ -20,6 +20,7 @@ type member struct {
 	unkept   *files   // what zone was made of, while that is still to be kept; else nil
 	gone     bool     // the file is no longer in the folder
 	twin     bool     // another file claims the zone and is served
+	serves   bool     // this file has the zone: it did when Reload ended last, or the last run did
 	accepted bool     // an operator lifts the hold
 	former   *member  // the zone that the file was before its origin changed
 	counted  *Zone    // the version that is in Store.pointed; nil: none
@@ -107,7 +108,7 @@ func (e *member) adopt(z *Zone) {
 	if e.good() && e.origin() != z.origin {
 		former := *e
 		former.name, former.files, former.gone, former.placed = e.origin(), nil, true, shape{}
-		e.former, e.kept, e.counted = &former, keptInfo{}, nil
+		e.former, e.kept, e.counted, e.serves = &former, keptInfo{}, nil, false
 	}
 	e.zone, e.state, e.loaded, e.unkept = z, StateOK, time.Now(), e.files
 }

@@ -13,6 +13,7 @@ const (
 	StateLastGood = "last good" // the file is bad: the version before it is served
 	StateHeld     = "held"      // the change is too drastic: the old version is served until Accept
 	StateFailed   = "failed"    // never good: SERVFAIL
+	StateTwice    = "twice"     // another file has this zone: that is served
 )
 
 // Status is what is to be known about one zone.

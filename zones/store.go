@@ -158,7 +158,7 @@ func (s *Store) recall() {
 		if s.members[key] != nil {
 			key = l.Origin
 		}
-		s.members[key] = &member{name: key, kept: l}
+		s.members[key] = &member{name: key, kept: l, serves: true}
 	}
 	s.good = len(list)
 }

@@ -205,6 +205,8 @@ func (l *zoneLoader) alarms() []string {
 			alarms = append(alarms, fmt.Sprintf("zone %s: its file is gone or shrank too much, the old version is served until `nearside reload --accept %s`", z.Origin, z.Origin))
 		case zones.StateFailed:
 			alarms = append(alarms, fmt.Sprintf("zone %s: its file is bad and never was good, the answer is SERVFAIL", z.Origin))
+		case zones.StateTwice:
+			alarms = append(alarms, fmt.Sprintf("zone %s: %s claims it too and is not served; delete one of the files", z.Origin, z.File))
 		}
 	}
 	return alarms

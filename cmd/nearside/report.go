@@ -108,7 +108,7 @@ func (s *server) reloaded() console.Reloaded {
 		done.Faults = append(done.Faults, fault.String())
 	}
 	parts := []string{count(len(list), "zone")}
-	for _, state := range []string{zones.StateOK, zones.StateHeld, zones.StateLastGood, zones.StateFailed} {
+	for _, state := range []string{zones.StateOK, zones.StateHeld, zones.StateLastGood, zones.StateFailed, zones.StateTwice} {
 		if by[state] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", by[state], state))
 		}
