@@ -10,6 +10,13 @@ func (b *builder) checkApex() {
 		soa, _ := b.get(b.apex, dns.TypeSOA)
 		b.faults.errorf(b.at(soa), "no NS record at the apex %s; a zone names its servers there", b.text(b.apex))
 	}
+	for _, typ := range []uint16{dns.TypeDNSKEY, dns.TypeRRSIG, dns.TypeNSEC3PARAM} {
+		if g, ok := b.get(b.apex, typ); ok {
+			b.faults.warnf(b.at(g), "%s is signed (%s records), but answers are sent without signatures: while its parent has a DS record for it, resolvers that validate refuse them; have the DS record taken out of the parent, then serve the zone without its signatures",
+				b.text(b.apex), dns.Type(typ))
+			break
+		}
+	}
 }
 
 // check reports what is wrong with a name, steering aside.
