@@ -9,13 +9,14 @@ import (
 )
 
 // findLabels finds the names REGION._region.OWNER. They are never steered
-// themselves.
+// themselves. Those of a static owner are plain data below it.
 func (s *steerer) findLabels() {
 	if !s.containsRegionLabel() {
 		return
 	}
 	s.labels = make(map[uint32][]uint32)
 	s.inside = make([]bool, s.names.len())
+	bare := make(map[uint32]bool) // owners that are warned of
 	for i := range uint32(s.names.len()) {
 		owner, depth := s.ownerOf(i)
 		if depth < 0 {
@@ -23,7 +24,15 @@ func (s *steerer) findLabels() {
 		}
 		s.inside[i] = true
 		groups := s.groupsOf(i)
-		if len(groups) == 0 || s.static(owner) {
+		if len(groups) == 0 {
+			continue
+		}
+		if s.static(owner) {
+			if len(s.groupsOf(owner)) == 0 && !bare[owner] {
+				bare[owner] = true
+				s.faults.warnf(s.at(groups[0]), "%s answers with nothing: steering.static lists it, so region labels do not count, and it has no records of its own; write some at the name itself, or take it out of steering.static",
+					s.text(owner))
+			}
 			continue
 		}
 		if depth != 1 {

@@ -98,6 +98,20 @@ func (v *View) All() iter.Seq[*Zone] {
 	}
 }
 
+// Names yields every name that exists in the zones, in lower case with a final
+// dot: those that own records and those above them.
+func (v *View) Names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, z := range v.zones {
+			for _, n := range z.nodes {
+				if !yield(nameText(z.wire[n.name:][:n.length])) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Len returns the number of zones.
 func (v *View) Len() int { return len(v.zones) }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -165,23 +166,77 @@ func checkZones(c *Config, r *findings) []*zones.Status {
 	if c.Etcd.Embedded && c.Table().Len() > 0 {
 		warnOfTwoServers(view, list, r)
 	}
+	if c.Table().Len() > 0 {
+		warnOfStatic(c, view, r)
+	}
 	return list
 }
 
-// warnOfTwoServers finds zones with several name servers: an embedded etcd
+// warnOfTwoServers tells of zones with several name servers: an embedded etcd
 // serves one of them, so a drain would not reach the others.
 func warnOfTwoServers(view *zones.View, list []*zones.Status, r *findings) {
 	files := make(map[string]string)
 	for _, z := range list {
-		files[z.Origin] = z.File
+		if z.State == zones.StateOK {
+			files[z.Origin] = z.File
+		}
 	}
+	var first *zones.Zone
+	more := 0
+	for zone := range view.All() {
+		switch {
+		case zone.Failed() || nameServers(zone) < 2:
+		case first == nil:
+			first = zone
+		default:
+			more++
+		}
+	}
+	if first == nil {
+		return
+	}
+	others := ""
+	if more > 0 {
+		others = fmt.Sprintf(" (like %s with more than one)", count(more, "other zone"))
+	}
+	r.warning(fmt.Sprintf("%s: warning: %s has %d name servers%s, but etcd.embedded serves this machine alone: the others need etcd.endpoints",
+		files[first.Origin()], strings.TrimSuffix(first.Origin(), "."), nameServers(first), others))
+}
+
+func nameServers(z *zones.Zone) int { return int(z.Lookup(z.Apex(), dns.TypeNS).Set.Count) }
+
+// warnOfStatic tells of entries of steering.static that match no name: a typo in
+// one leaves the name steered that was meant.
+func warnOfStatic(c *Config, view *zones.View, r *findings) {
 	for zone := range view.All() {
 		if zone.Failed() {
-			continue
+			return // nobody knows its names
 		}
-		if n := zone.Lookup(zone.Apex(), dns.TypeNS).Set.Count; n > 1 {
-			r.warning(fmt.Sprintf("%s: warning: %s has %d name servers, but etcd.embedded serves this machine alone: the others need etcd.endpoints",
-				files[zone.Origin()], strings.TrimSuffix(zone.Origin(), "."), n))
+	}
+	unmatched := make(map[string]bool, len(c.Static))
+	var below []string // what the entries with a star end in, as far as unmatched
+	for _, entry := range c.Static {
+		unmatched[entry] = true
+		if rest, ok := strings.CutPrefix(entry, "*"); ok {
+			below = append(below, rest)
+		}
+	}
+	for name := range view.Names() {
+		delete(unmatched, name)
+		below = slices.DeleteFunc(below, func(rest string) bool {
+			matches := strings.HasSuffix(name, rest)
+			if matches {
+				delete(unmatched, "*"+rest)
+			}
+			return matches
+		})
+		if len(unmatched) == 0 {
+			return
+		}
+	}
+	for i, entry := range c.Static {
+		if unmatched[entry] {
+			r.warning(c.fault(fmt.Sprintf("steering.static[%d]", i), "warning: steering.static: there is no name %s in any zone; correct it, or take it out", entry).String())
 		}
 	}
 }
