@@ -23,6 +23,7 @@ type member struct {
 	serves   bool     // this file has the zone: it did when Reload ended last, or the last run did
 	accepted bool     // an operator lifts the hold
 	former   *member  // the zone that the file was before its origin changed
+	shown    *Status  // as of the last reload; nil: it was not there
 	counted  *Zone    // the version that is in Store.pointed; nil: none
 	placed   shape    // as of the last arrange
 	row      int      // in Store.order

@@ -47,8 +47,8 @@ func (s *Store) Folder() *Fault { return s.folderFault.Load() }
 func (s *Store) Unkept() int { return int(s.unkept.Load()) }
 
 // publish makes Status say how things are now; due is the members about which
-// there may be news.
-func (s *Store) publish(due []*member) {
+// there may be news. It returns those.
+func (s *Store) publish(due []*member) (list []news) {
 	s.folderFault.Store(s.folder)
 	rows := make([]*Status, len(s.order))
 	if last := s.Status(); len(last) == len(rows) {
@@ -60,8 +60,13 @@ func (s *Store) publish(due []*member) {
 			row.Serial, row.Records, row.Steered, row.OneRegion = z.serial, z.records, z.steered, z.single
 		}
 		rows[e.row] = row
+		if n, ok := newsOf(e.shown, row); ok {
+			list = append(list, n)
+		}
+		e.shown = row
 	}
 	s.status.Store(&rows)
+	return list
 }
 
 // tell writes each fault to the log, once for as long as it lasts.

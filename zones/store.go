@@ -105,7 +105,8 @@ func (s *Store) Folders() []string {
 
 // reload brings up to date the zones of files that changed; nil is any of them.
 func (s *Store) reload(changed map[string]bool, all bool) *View {
-	if !s.started {
+	first, went := !s.started, len(s.removals)
+	if first {
 		s.started = true
 		s.recall()
 	}
@@ -117,8 +118,11 @@ func (s *Store) reload(changed map[string]bool, all bool) *View {
 		s.view = s.view.with(due)
 	}
 	due = slices.Concat(due, s.pin(due))
-	s.publish(due)
+	list := s.publish(due)
 	s.tell()
+	if !first { // then whoever started says what there is
+		s.report(list, s.removals[went:])
+	}
 	s.note(due)
 	return s.view
 }

@@ -332,11 +332,55 @@ func TestFaultsAreLoggedOnce(t *testing.T) {
 	}
 	f.write("a.example.zone", zoneText(2, 0))
 	f.reload()
+	f.logged()
 	f.write("a.example.zone", broken)
 	f.reload()
 	if got := f.logged(); len(got) != 1 {
 		t.Errorf("a new fault is logged as %q", got)
 	}
+}
+
+// TestNewsIsLogged: what a reload changed for the better has a line for each
+// zone, or one for very many.
+func TestNewsIsLogged(t *testing.T) {
+	f := newFolder(t)
+	f.write("a.example.zone", zoneText(1, 0))
+	f.write("b.example.zone", broken)
+	f.reload()
+	f.log.Reset() // what there is at the start is told by others
+	step := func(want ...string) {
+		t.Helper()
+		f.reload()
+		var got []string
+		for line := range strings.Lines(f.log.String()) {
+			if strings.HasPrefix(line, `{"level":"info",`) {
+				got = append(got, strings.TrimSuffix(strings.TrimPrefix(line, `{"level":"info",`), "}\n"))
+			}
+		}
+		f.log.Reset()
+		if !slices.Equal(got, want) {
+			t.Errorf("logged %q, want %q", got, want)
+		}
+	}
+	step()
+	f.write("a.example.zone", zoneText(2, 5))
+	f.write("b.example.zone", zoneText(3, 0))
+	f.write("c.example.zone", zoneText(4, 0))
+	step(`"zone":"a.example.","serial_before":1,"serial":2,"records":8,"message":"zone reloaded"`,
+		`"zone":"b.example.","state_before":"failed","serial":3,"records":3,"message":"zone is well again"`,
+		`"zone":"c.example.","serial":4,"records":3,"message":"zone loaded"`)
+	f.write("a.example.zone", broken)
+	step()
+	f.write("a.example.zone", zoneText(2, 5))
+	step(`"zone":"a.example.","state_before":"last good","serial_before":2,"serial":2,"records":8,"message":"zone is well again"`)
+	f.write("c.example.zone", "$ORIGIN d.example.\n"+zoneText(1, 0))
+	step(`"zone":"c.example.","message":"zone is no longer served: no file has it"`,
+		`"zone":"d.example.","serial":1,"records":3,"message":"zone loaded"`)
+	for i := range 2 * maxNews {
+		f.write(fmt.Sprintf("z%d.example.zone", i), zoneText(1, 0))
+	}
+	f.write("a.example.zone", zoneText(3, 5))
+	step(fmt.Sprintf(`"loaded":%d,"reloaded":1,"well_again":0,"gone":0,"message":"many zones changed"`, 2*maxNews))
 }
 
 // TestProgress: a load that takes long shows in the log, be it of many zones or
