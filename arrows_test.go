@@ -33,13 +33,17 @@ var arrows = map[string]struct {
 		std: []string{"bytes", "cmp", "errors", "fmt", "iter", "maps", "math", "math/bits", "net/netip", "slices", "sort", "strconv", "strings"},
 	},
 	"zones": {
+		ours:      []string{"printable"},
 		libraries: []string{"github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/sync", "golang.org/x/sys"},
+	},
+	"printable": {
+		std: []string{"strconv", "strings", "unicode/utf8"},
 	},
 	"yamlfault": {
 		std: []string{"bytes", "regexp", "strconv", "strings"},
 	},
 	"healthsync": {
-		ours:      []string{"regions", "yamlfault"},
+		ours:      []string{"printable", "regions", "yamlfault"},
 		libraries: []string{"go.etcd.io/etcd/", "go.uber.org/zap", "google.golang.org/grpc", "github.com/rs/zerolog", "golang.org/x/sync", "gopkg.in/yaml.v3"},
 	},
 	"dnsserver": {
@@ -47,11 +51,11 @@ var arrows = map[string]struct {
 		libraries: []string{"github.com/dchest/siphash", "github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/sys"},
 	},
 	"console": {
-		ours:      []string{"dnsserver", "geo", "healthsync", "regions", "zones"},
+		ours:      []string{"dnsserver", "geo", "healthsync", "printable", "regions", "zones"},
 		libraries: []string{"github.com/prometheus/", "github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/net/netutil"},
 	},
 	"cmd/nearside": {
-		ours: []string{"console", "dnsserver", "geo", "healthsync", "regions", "yamlfault", "zones"},
+		ours: []string{"console", "dnsserver", "geo", "healthsync", "printable", "regions", "yamlfault", "zones"},
 		libraries: []string{
 			"github.com/spf13/", "gopkg.in/yaml.v3", "github.com/miekg/dns", "github.com/fsnotify/fsnotify", "github.com/rs/zerolog", "golang.org/x/sync", "golang.org/x/sys", "go.etcd.io/etcd/client/",
 		},

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"nearside/healthsync"
+	"nearside/printable"
 	"nearside/zones"
 )
 
@@ -47,25 +47,12 @@ type lines struct {
 func (l *lines) printf(format string, arguments ...any) {
 	for i, argument := range arguments {
 		if text, ok := argument.(string); ok {
-			arguments[i] = readable(text)
+			arguments[i] = printable.Text(text)
 		}
 	}
 	if l.err == nil {
 		_, l.err = fmt.Fprintf(l.w, format+"\n", arguments...)
 	}
-}
-
-// readable escapes what a terminal does not show.
-func readable(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		if strconv.IsPrint(r) {
-			b.WriteRune(r)
-		} else {
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-		}
-	}
-	return b.String()
 }
 
 // table aligns the columns of what rows writes, separated by tabs.

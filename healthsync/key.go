@@ -7,6 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"nearside/printable"
 	"nearside/regions"
 )
 
@@ -49,7 +50,7 @@ func parseKey(key string) address {
 	}
 	name, leaf := parts[1], parts[2:]
 	if err := regions.CheckName(name); err != nil {
-		return address{why: fmt.Sprintf("%s names no region: %v", printable(name), err)}
+		return address{why: fmt.Sprintf("%s names no region: %v", printable.Cut(name, maxShown), err)}
 	}
 	switch {
 	case len(leaf) == 1 && leaf[0] == "drain":

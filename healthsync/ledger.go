@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"nearside/printable"
 	"nearside/regions"
 )
 
@@ -112,7 +113,7 @@ func (l *ledger) put(w write, old entry) {
 			old = *w.past
 		}
 		e.good, e.value = old.good, old.value
-		e.why, e.rejected = err.Error(), printable(string(w.value[:min(len(w.value), 2*maxShown)]))
+		e.why, e.rejected = err.Error(), printable.Cut(string(w.value[:min(len(w.value), 2*maxShown)]), maxShown)
 	}
 	l.enter(w.key, e)
 }
@@ -240,7 +241,7 @@ func (l *ledger) rejection(key string) (Rejected, bool) {
 	if why == "" {
 		return Rejected{}, false
 	}
-	return Rejected{Key: printable(key), Value: e.shown(), Why: why, Revision: e.revision, Effective: l.effective(e)}, true
+	return Rejected{Key: printable.Cut(key, maxShown), Value: e.shown(), Why: why, Revision: e.revision, Effective: l.effective(e)}, true
 }
 
 // rejections returns the first MaxRejected rejected keys in order, and the
@@ -266,7 +267,7 @@ func (e entry) shown() string {
 	if e.why != "" {
 		return e.rejected
 	}
-	return printable(e.value)
+	return printable.Cut(e.value, maxShown)
 }
 
 // effective says in a word what is in force at a key.

@@ -11,6 +11,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"nearside/printable"
 	"nearside/regions"
 	"nearside/yamlfault"
 )
@@ -78,7 +79,7 @@ func parseOverride(path string, content []byte, table *regions.Table) (forced, e
 		list := map[string]*[]string{"drain": &f.Drain, "up": &f.Up}[key.Value]
 		switch {
 		case list == nil || key.Kind != yaml.ScalarNode: // an alias has the name of its anchor
-			return forced{}, fault(key.Line, "unknown key %s: there are drain and up", printable(key.Value))
+			return forced{}, fault(key.Line, "unknown key %s: there are drain and up", printable.Cut(key.Value, maxShown))
 		case seen[key.Value]:
 			return forced{}, fault(key.Line, "%s is given twice", key.Value)
 		case value.Kind != yaml.SequenceNode && !isNull(value):
@@ -88,7 +89,7 @@ func parseOverride(path string, content []byte, table *regions.Table) (forced, e
 		for _, item := range value.Content {
 			if _, known := table.Named(item.Value); item.Kind != yaml.ScalarNode || !known {
 				return forced{}, fault(item.Line, "unknown region %s: the configuration has %s",
-					printable(item.Value), strings.Join(table.Names(table.All()), ", "))
+					printable.Cut(item.Value, maxShown), strings.Join(table.Names(table.All()), ", "))
 			}
 			if slices.Contains(f.Drain, item.Value) || slices.Contains(f.Up, item.Value) {
 				return forced{}, fault(item.Line, "region %s is named twice", item.Value)

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"nearside/printable"
 )
 
 // The state file is one line that identifies and guards it,
@@ -183,7 +185,7 @@ func (l *ledger) load(list []savedKey) {
 			if err := e.check([]byte(*k.Value)); err == nil {
 				e.good, e.value = true, strings.TrimSpace(*k.Value)
 			} else if e.why == "" {
-				e.why, e.rejected = err.Error(), printable(*k.Value)
+				e.why, e.rejected = err.Error(), printable.Cut(*k.Value, maxShown)
 			}
 		}
 		e.held = e.held && e.good && e.kind == drainKey

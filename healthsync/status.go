@@ -32,6 +32,9 @@ type Status struct {
 	Alarms        []string   `json:"alarms"` // what an operator must look at, each with what to do
 }
 
+// maxShown is the number of octets of a value or key that people are shown.
+const maxShown = 200
+
 // MaxRejected is the number of rejected keys that Status and the state file list.
 const MaxRejected = 1000
 

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"nearside/printable"
 	"nearside/regions"
 )
 
@@ -96,7 +97,7 @@ func parseObject(text string, known ...string) (map[string]string, error) {
 			return nil, fmt.Errorf("the value is not correct JSON: %w", err)
 		}
 		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("unknown field %s: this version knows %s", printable(name), strings.Join(known, ", "))
+			return nil, fmt.Errorf("unknown field %s: this version knows %s", printable.Cut(name, maxShown), strings.Join(known, ", "))
 		}
 		if _, twice := fields[name]; twice {
 			return nil, fmt.Errorf("field %q is given twice", name)

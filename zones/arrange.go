@@ -2,7 +2,6 @@ package zones
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -122,12 +121,12 @@ func (s *Store) separate(group []*member) (present bool) {
 		if was && s.folder != nil {
 			continue // it was not read again
 		}
-		twice := Fault{File: filepath.Join(s.Dir, e.name),
-			Message: fmt.Sprintf("the zone %s is in %s too, which is served; delete one of them", e.origin(), filepath.Join(s.Dir, owner.name))}
+		file, line := filepath.Join(s.Dir, e.name), 0
 		if e.state == StateOK {
-			twice.File, twice.Line = e.zone.file, e.zone.line
+			file, line = e.zone.file, e.zone.line
 		}
-		e.faults = append(slices.Clone(e.faults), twice)
+		e.faults = append(slices.Clone(e.faults), newFault(file, line,
+			"the zone %s is in %s too, which is served; delete one of them", e.origin(), filepath.Join(s.Dir, owner.name)))
 		e.files = nil // so that it is read again, in case the other one goes
 		e.state = StateTwice
 	}
@@ -153,8 +152,8 @@ func (s *Store) part(gone []*member) {
 	for _, e := range gone {
 		held := e.state == StateHeld
 		if !e.accepted && (drastic || held) {
-			e.faults = []Fault{{File: filepath.Join(s.Dir, e.name),
-				Message: fmt.Sprintf("the file is gone; %s stays as it was, because most zones vanished at once: bring it back, or run: nearside reload --accept %s", e.origin(), e.origin())}}
+			e.faults = []Fault{newFault(filepath.Join(s.Dir, e.name), 0,
+				"the file is gone; %s stays as it was, because most zones vanished at once: bring it back, or run: nearside reload --accept %s", e.origin(), e.origin())}
 			s.fallBack(e)
 			e.state = StateHeld
 			continue

@@ -5,15 +5,27 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+
+	"nearside/printable"
 )
 
 // Fault is something wrong with a zone, and where. A zone with a fault that is
-// no warning is not loaded.
+// no warning is not loaded. Its text is fit to be shown, whatever stands in the
+// files and in their names.
 type Fault struct {
 	File    string
 	Line    int // 0: the file as a whole
 	Message string
 	Warning bool
+}
+
+// maxMessage is how much of a message is shown, in octets: a file that is no zone
+// may have words of megabytes.
+const maxMessage = 2000
+
+// newFault is the one place where faults are made. Line 0 is the file as a whole.
+func newFault(file string, line int, format string, args ...any) Fault {
+	return Fault{File: printable.Text(file), Line: line, Message: printable.Cut(fmt.Sprintf(format, args...), maxMessage)}
 }
 
 // String returns "file:line: message".
@@ -26,6 +38,12 @@ func (f Fault) String() string {
 		return where + ": warning: " + f.Message
 	}
 	return where + ": " + f.Message
+}
+
+// warning makes the fault one that keeps no zone from being loaded.
+func (f Fault) warning() Fault {
+	f.Warning = true
+	return f
 }
 
 // good reports whether all faults are warnings.
@@ -58,13 +76,13 @@ type located struct {
 
 func (c *collector) errorf(at place, format string, args ...any) {
 	if c.errors++; c.errors <= maxFaults {
-		c.add(at, Fault{Message: fmt.Sprintf(format, args...)})
+		c.list = append(c.list, located{at, newFault(c.files[at.file], int(at.line), format, args...)})
 	}
 }
 
 func (c *collector) warnf(at place, format string, args ...any) {
 	if c.warnings++; c.warnings <= maxFaults {
-		c.add(at, Fault{Message: fmt.Sprintf(format, args...), Warning: true})
+		c.list = append(c.list, located{at, newFault(c.files[at.file], int(at.line), format, args...).warning()})
 	}
 }
 
@@ -77,11 +95,6 @@ func (c *collector) line(at, other place) string {
 	return c.files[other.file] + ":" + strconv.Itoa(int(other.line))
 }
 
-func (c *collector) add(at place, f Fault) {
-	f.File, f.Line = c.files[at.file], int(at.line)
-	c.list = append(c.list, located{at, f})
-}
-
 // faults returns what was gathered, in the order of the files.
 func (c *collector) faults() []Fault {
 	slices.SortStableFunc(c.list, func(a, b located) int {
@@ -92,10 +105,10 @@ func (c *collector) faults() []Fault {
 		list = append(list, l.fault)
 	}
 	if more := c.errors - maxFaults; more > 0 {
-		list = append(list, Fault{File: c.files[0], Message: fmt.Sprintf("and %d more errors", more)})
+		list = append(list, newFault(c.files[0], 0, "and %d more errors", more))
 	}
 	if more := c.warnings - maxFaults; more > 0 {
-		list = append(list, Fault{File: c.files[0], Message: fmt.Sprintf("and %d more warnings", more), Warning: true})
+		list = append(list, newFault(c.files[0], 0, "and %d more warnings", more).warning())
 	}
 	return list
 }

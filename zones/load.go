@@ -24,7 +24,7 @@ type job struct {
 func LoadFile(file, origin string, st Steering) (*Zone, []Fault) {
 	wire, err := parseOrigin(origin)
 	if err != nil {
-		return nil, []Fault{{File: file, Message: err.Error()}}
+		return nil, []Fault{newFault(file, 0, "%v", err)}
 	}
 	dir, name := filepath.Split(file)
 	if dir == "" {
@@ -56,7 +56,7 @@ func (j job) load() (z *Zone, faults []Fault) {
 	r := &reader{source: j.source, dir: j.dir, faults: c, build: b, progress: j.progress}
 	defer func() {
 		if p := recover(); p != nil {
-			z, faults = nil, append(c.faults(), Fault{File: c.files[r.at.file], Line: int(r.at.line), Message: fmt.Sprintf("the loader failed here: %v; please report this file", p)})
+			z, faults = nil, append(c.faults(), newFault(c.files[r.at.file], int(r.at.line), "the loader failed here: %v; please report this file", p))
 		}
 	}()
 	r.records(j.name, j.origin)

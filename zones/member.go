@@ -1,11 +1,12 @@
 package zones
 
 import (
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"nearside/printable"
 )
 
 // member is one zone of a Store.
@@ -43,7 +44,7 @@ func (e *member) origin() string {
 	}
 	wire, err := originOf(e.name)
 	if err != nil {
-		return strings.TrimSuffix(e.name, suffix)
+		return printable.Text(strings.TrimSuffix(e.name, suffix))
 	}
 	return nameText(wire)
 }
@@ -85,7 +86,7 @@ func (s *Store) update(e *member, all bool) {
 func (s *Store) load(name string, from source) (*Zone, []Fault) {
 	origin, err := originOf(name)
 	if err != nil {
-		return nil, []Fault{{File: filepath.Join(s.Dir, name), Message: "the file's name is no zone's: " + err.Error()}}
+		return nil, []Fault{newFault(filepath.Join(s.Dir, name), 0, "the file's name is no zone's: %v", err)}
 	}
 	return job{source: from, dir: s.Dir, name: name, origin: origin, steering: s.Steering, others: s.pointed.list, progress: s.progress(name)}.load()
 }
@@ -130,8 +131,8 @@ func (s *Store) hold(e *member, z *Zone) {
 		return
 	}
 	e.state = StateHeld
-	e.faults = append(e.faults, Fault{File: filepath.Join(s.Dir, e.name),
-		Message: fmt.Sprintf("the zone shrinks from %d to %d records; it stays as it was: correct the file, or run: nearside reload --accept %s", was, z.records, e.origin())})
+	e.faults = append(e.faults, newFault(filepath.Join(s.Dir, e.name), 0,
+		"the zone shrinks from %d to %d records; it stays as it was: correct the file, or run: nearside reload --accept %s", was, z.records, e.origin()))
 }
 
 // fallBack goes on with the version in force: the one in memory, else the one
@@ -158,11 +159,11 @@ func (s *Store) restore(l keptInfo) (*Zone, []Fault) {
 	path := s.keeper.path(l.Origin)
 	k, err := s.keeper.load(l.Origin)
 	if err != nil {
-		return nil, []Fault{{File: path, Message: "cannot read the last good version: " + err.Error()}}
+		return nil, []Fault{newFault(path, 0, "cannot read the last good version: %v", err)}
 	}
 	origin, err := parseOrigin(l.Origin)
 	if err != nil {
-		return nil, []Fault{{File: path, Message: err.Error()}}
+		return nil, []Fault{newFault(path, 0, "%v", err)}
 	}
 	j := job{source: k, dir: path, name: k.File, origin: origin, fixed: true, steering: s.Steering, others: s.pointed.list, progress: s.progress(path)}
 	z, faults := j.load()

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"nearside/printable"
 )
 
 // The states of a zone in Status.
@@ -55,7 +57,7 @@ func (s *Store) publish(due []*member) (list []news) {
 		copy(rows, last) // where arrange changed the order, all are due
 	}
 	for _, e := range due {
-		row := &Status{Origin: e.origin(), File: filepath.Join(s.Dir, e.name), State: e.state, Faults: e.faults, Loaded: e.loaded}
+		row := &Status{Origin: e.origin(), File: printable.Text(filepath.Join(s.Dir, e.name)), State: e.state, Faults: e.faults, Loaded: e.loaded}
 		if z := e.zone; z != nil && !e.twin {
 			row.Serial, row.Records, row.Steered, row.OneRegion = z.serial, z.records, z.steered, z.single
 		}

@@ -1,7 +1,6 @@
 package zones
 
 import (
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -176,7 +175,8 @@ func (s *Store) look(changed map[string]bool) (moved []*member) {
 	s.folder = nil
 	names, err := readNames(s.Dir)
 	if err != nil {
-		s.folder = &Fault{File: s.Dir, Message: fmt.Sprintf("cannot read the zones folder, so every zone stays as it was: %v", withoutPath(err))}
+		fault := newFault(s.Dir, 0, "cannot read the zones folder, so every zone stays as it was: %v", withoutPath(err))
+		s.folder = &fault
 		return nil
 	}
 	present := make(map[string]bool, len(names))

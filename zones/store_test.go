@@ -17,6 +17,8 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/rs/zerolog"
+
+	"nearside/printable"
 )
 
 // folder is a zones folder with the store that reads it.
@@ -615,6 +617,31 @@ func TestOnlyRegularFilesAreRead(t *testing.T) {
 	f.want("dir. 0 failed", "fifo. 0 failed")
 	f.wantFault("fifo.zone: cannot read the zone file: it is no regular file")
 	f.wantFault("dir.zone: cannot read the zone file: it is no regular file")
+}
+
+// TestFaultsArePrintable: what stands in a file or its name cannot tell a
+// terminal what to do, nor forge a line, nor fill the screen.
+func TestFaultsArePrintable(t *testing.T) {
+	f := newFolder(t)
+	f.write("a.zone", zoneText(1, 0)+"www A 192.0.2.1\x1b[31m\n$INCLUDE \u202e\u009b.inc\nwww A 192.0.2.\u202e1\n$\x9b x\n"+
+		strings.Repeat("x", 1<<20)+" "+strings.Repeat("y", 1<<20)+"\n")
+	f.write("a\x1b[2J.zone", "")
+	f.write("b..\x1b\nzone c: all is well.zone", "")
+	f.reload()
+	for _, s := range f.store.Status() {
+		texts := []string{s.Origin, s.File}
+		for _, fault := range s.Faults {
+			texts = append(texts, fault.String())
+		}
+		for _, text := range texts {
+			if printable.Text(text) != text || len(text) > maxMessage+len(f.dir)+100 {
+				t.Errorf("%d octets: %.200q", len(text), text)
+			}
+		}
+	}
+	f.wantFault(`a.zone:6: cannot include \u202e\u009b.inc: no such file`)
+	f.wantFault(`a\x1b[2J.zone: the file's name is no zone's`)
+	f.wantFault(`b..\x1b\nzone c: all is well.zone: the file's name is no zone's`)
 }
 
 func TestIncludeStaysInTheFolder(t *testing.T) {

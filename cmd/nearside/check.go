@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nearside/geo"
+	"nearside/printable"
 	"nearside/zones"
 )
 
@@ -253,5 +254,5 @@ func checkGeography(c *Config, r *findings) string {
 		r.fault(c.fault("geo.database", "geo.database: %v", err).String())
 		return "no geography"
 	}
-	return "geography " + db.Name()
+	return "geography " + printable.Text(db.Name())
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"nearside/printable"
 )
 
 // Exit statuses.
@@ -46,7 +48,7 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) int 
 // printError prints every line of the error with the name of the program.
 func printError(w io.Writer, err error) {
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(w, "nearside: %s\n", strings.TrimSuffix(line, "\n"))
+		fmt.Fprintf(w, "nearside: %s\n", printable.Text(strings.TrimSuffix(line, "\n")))
 	}
 }
 

@@ -5,13 +5,21 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"nearside/printable"
 )
 
-// Fault is one thing wrong with the configuration.
+// Fault is one thing wrong with the configuration. Its text is fit to be shown,
+// whatever stands in the file.
 type Fault struct {
 	Where string // the file, an environment variable or a flag
 	Line  int    // in the file; 0 if Where is no file or is wrong as a whole
 	What  string
+}
+
+// newFault is the one place where faults are made.
+func newFault(where string, line int, format string, arguments ...any) Fault {
+	return Fault{Where: printable.Text(where), Line: line, What: printable.Text(fmt.Sprintf(format, arguments...))}
 }
 
 func (f Fault) String() string {

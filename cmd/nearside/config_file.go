@@ -56,7 +56,7 @@ func (p places) of(key, file string) place {
 
 // fault is what is wrong with a value that was written at this place.
 func (p place) fault(format string, arguments ...any) Fault {
-	return Fault{Where: p.where, Line: p.line, What: fmt.Sprintf(format, arguments...)}
+	return newFault(p.where, p.line, format, arguments...)
 }
 
 // readFile parses the file at path. What is wrong inside is among the faults of
@@ -64,12 +64,12 @@ func (p place) fault(format string, arguments ...any) Fault {
 func readFile(path string) (*decoder, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, Faults{{Where: path, What: fmt.Sprintf("cannot be read: %v; name another file with --config", errors.Unwrap(err))}}
+		return nil, Faults{newFault(path, 0, "cannot be read: %v; name another file with --config", errors.Unwrap(err))}
 	}
 	defer f.Close()
 	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, Faults{{Where: path, What: fmt.Sprintf("cannot be read: %v", errors.Unwrap(err))}}
+		return nil, Faults{newFault(path, 0, "cannot be read: %v", errors.Unwrap(err))}
 	}
 	return parseFile(path, content), nil
 }
@@ -125,7 +125,7 @@ func (d *decoder) syntax(err error, content []byte) {
 // fault notes what is wrong at a line of the file.
 func (d *decoder) fault(line int, format string, arguments ...any) {
 	if len(d.faults) < maxFaults {
-		d.faults = append(d.faults, Fault{Where: d.file, Line: line, What: fmt.Sprintf(format, arguments...)})
+		d.faults = append(d.faults, newFault(d.file, line, format, arguments...))
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+
+	"nearside/printable"
 )
 
 // environmentPrefix begins the variables that are settings: server.listen is
@@ -85,7 +87,7 @@ func (o Overlay) Warnings() []string {
 		if value == "" || !strings.HasPrefix(name, environmentPrefix) || slices.Contains(known, name) {
 			continue // an empty variable counts as none, of settings too
 		}
-		warning := name + ": no such setting; it is ignored"
+		warning := printable.Text(name) + ": no such setting; it is ignored"
 		if near := nearest(name, known); near != "" {
 			warning += "; did you mean " + near + "?"
 		}

@@ -16,6 +16,7 @@ import (
 	"nearside/console"
 	"nearside/dnsserver"
 	"nearside/geo"
+	"nearside/printable"
 )
 
 // geoLoader reads the geo database, again when its file changes.
@@ -131,7 +132,7 @@ func (l *geoLoader) took(db *geo.Database, file string, bad error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if db != nil {
-		l.shown = console.Geography{Name: db.Name(), File: file, Built: db.Built(), Digest: db.Digest()}
+		l.shown = console.Geography{Name: printable.Text(db.Name()), File: file, Built: db.Built(), Digest: db.Digest()}
 	}
 	l.bad = bad
 	note(&l.count, bad == nil)

@@ -11,6 +11,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"nearside/printable"
 )
 
 func serveCommand() *cobra.Command {
@@ -47,10 +49,22 @@ or vanish while it runs: what was good last stays in force.`,
 func newLogger(w io.Writer) zerolog.Logger {
 	if f, ok := w.(*os.File); ok {
 		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
-			w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.DateTime}
+			w = consoleWriter(w)
 		}
 	}
 	return zerolog.New(w).Level(zerolog.InfoLevel).With().Timestamp().Logger()
+}
+
+// consoleWriter writes lines for people, in which nothing but the writer itself
+// tells the terminal what to do: it quotes every field, and messages are made
+// printable here.
+func consoleWriter(w io.Writer) io.Writer {
+	return zerolog.ConsoleWriter{Out: w, TimeFormat: time.DateTime, FormatPrepare: func(entry map[string]any) error {
+		if message, ok := entry[zerolog.MessageFieldName].(string); ok {
+			entry[zerolog.MessageFieldName] = printable.Text(message)
+		}
+		return nil
+	}}
 }
 
 // serve runs a server until ctx ends.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,8 +15,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/miekg/dns"
+	"github.com/rs/zerolog"
 
 	"nearside/console"
 )
@@ -280,6 +283,29 @@ func TestServe(t *testing.T) {
 }
 
 // A second server with the same data folder, and one with the same port.
+// TestConsoleLogIsPrintable: what others wrote cannot tell the terminal of the
+// one who runs the server what to do.
+func TestConsoleLogIsPrintable(t *testing.T) {
+	const evil = "\x1b]0;x\a\x1b[2J\nfake \u009b31m\x7f"
+	var plain, got bytes.Buffer
+	for text, out := range map[string]*bytes.Buffer{"text": &plain, evil: &got} {
+		log := zerolog.New(consoleWriter(out))
+		log.Error().Str("zone", text).Err(errors.New(text)).Msg(text)
+	}
+	controls := func(b *bytes.Buffer) int {
+		return strings.Count(strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) {
+				return 0
+			}
+			return r
+		}, b.String()), "\x00")
+	}
+	// What is left are the writer's own colours and line end.
+	if controls(&got) != controls(&plain) {
+		t.Errorf("logged %q", got.String())
+	}
+}
+
 func TestServeTaken(t *testing.T) {
 	r := start(t, prepare(t))
 	if _, err := r.nearside("serve"); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("is in use by process %d", os.Getpid())) {
