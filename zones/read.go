@@ -76,7 +76,24 @@ func (r *reader) records(name string, origin []byte) {
 }
 
 func (r *reader) push(name string, data []byte, file uint16, origin []byte, named bool) {
+	data = r.unmarked(data, file)
 	r.stack = append(r.stack, &master{scanner: scanner{data: data, line: 1}, name: name, file: file, origin: origin, named: named})
+}
+
+// unmarked takes the byte order mark off that some editors put before a text. It
+// is a fault, as it would be part of the first word; BIND, Knot and NSD refuse it too.
+func (r *reader) unmarked(data []byte, file uint16) []byte {
+	first := place{file, 1}
+	switch {
+	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
+		r.faults.errorf(first, "the file begins with a byte order mark; save it without one, as plain UTF-8 or ASCII")
+		return data[3:]
+	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
+		r.faults.errorf(first, "the file is UTF-16; save it as UTF-8 or ASCII, without a byte order mark")
+		r.build.broken[0] = true
+		return nil
+	}
+	return data
 }
 
 // top is the file being read.
