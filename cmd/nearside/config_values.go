@@ -150,6 +150,9 @@ func parseEndpoint(s string) (string, error) {
 
 func parseHTTP(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
+	if err == nil && u.Scheme == "https" {
+		return nil, fmt.Errorf("%q: TLS to etcd is not supported by this version; write http://, and let no network that is not trusted lie between", s)
+	}
 	if err == nil && u.Scheme == "http" && u.Hostname() != "" && s == "http://"+u.Host {
 		if _, err := between(0, 65535)(u.Port()); err == nil {
 			return u, nil
