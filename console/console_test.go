@@ -105,6 +105,7 @@ func testServer(t *testing.T) *fake {
 			Types:     map[uint16]uint64{1: 3, 28: 2, 65280: 4, 65281: 5},
 			Rcodes:    map[int]uint64{0: 8, 3: 1, 16: 2},
 			OtherType: 1,
+			NoZone:    7,
 			Regions:   []uint64{0, 0, 6, 0, 0, 0},
 			Exhausted: 1, Dropped: 2, Truncated: 3, TCPConnections: 4,
 		},
@@ -180,6 +181,7 @@ func TestMetrics(t *testing.T) {
 	}
 	for _, want := range []string{
 		`nearside_queries_total{zone="bet.example."} 5`,
+		`nearside_queries_total{zone="other"} 7`,
 		`nearside_query_types_total{type="AAAA"} 2`,
 		`nearside_query_types_total{type="other"} 10`,
 		`nearside_responses_total{rcode="BADVERS"} 2`,
@@ -210,8 +212,8 @@ func TestBusiest(t *testing.T) {
 	for i := range maxZoneSeries + 10 {
 		zones[fmt.Sprintf("z%04d.", i)] = uint64(i)
 	}
-	kept := busiest(zones)
-	if len(kept) != maxZoneSeries+1 || kept[other] != 45 || kept["z1009."] != 1009 {
+	kept := busiest(zones, 5)
+	if len(kept) != maxZoneSeries+1 || kept[other] != 50 || kept["z1009."] != 1009 {
 		t.Errorf("%d series, %d other", len(kept), kept[other])
 	}
 }

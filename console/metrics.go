@@ -35,7 +35,7 @@ func metric(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	buildInfo     = metric("build_info", "Version of nearside and of Go; always 1.", "version", "goversion", "server")
-	queries       = metric("queries_total", "Queries by zone, the 1,000 busiest.", "zone")
+	queries       = metric("queries_total", "Queries by zone, the 1,000 busiest; other is the rest and names in no zone.", "zone")
 	queryTypes    = metric("query_types_total", "Queries by type.", "type")
 	responses     = metric("responses_total", "Responses by code.", "rcode")
 	regionAnswers = metric("region_answers_total", "Steered answers by the region that answered.", "region")
@@ -105,7 +105,7 @@ func (s scrape) flag(d *prometheus.Desc, on bool, labels ...string) {
 func (s scrape) counted(c dnsserver.Counters, list []Region) {
 	types := named(c.Types, func(t uint16) string { return dns.TypeToString[t] })
 	types[other] += c.OtherType
-	s.counters(queries, busiest(c.Zones))
+	s.counters(queries, busiest(c.Zones, c.NoZone))
 	s.counters(queryTypes, types)
 	s.counters(responses, named(c.Rcodes, rcodeName))
 	for id, r := range list {
@@ -131,20 +131,19 @@ func (s scrape) counters(d *prometheus.Desc, by map[string]uint64) {
 	}
 }
 
-// busiest keeps the zones with the most queries and sums up the rest.
-func busiest(zones map[string]uint64) map[string]uint64 {
-	if len(zones) <= maxZoneSeries {
-		return zones
-	}
+// busiest keeps the zones with the most queries and sums up the rest with the
+// queries for no zone.
+func busiest(zones map[string]uint64, noZone uint64) map[string]uint64 {
 	order := slices.SortedFunc(maps.Keys(zones), func(a, b string) int {
 		return cmp.Or(cmp.Compare(zones[b], zones[a]), cmp.Compare(a, b))
 	})
-	kept := make(map[string]uint64, maxZoneSeries+1)
+	kept := map[string]uint64{other: noZone}
 	for i, zone := range order {
+		n := zones[zone]
 		if i >= maxZoneSeries {
 			zone = other
 		}
-		kept[zone] += zones[order[i]]
+		kept[zone] += n
 	}
 	return kept
 }

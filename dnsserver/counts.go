@@ -29,6 +29,7 @@ type counts struct {
 	regions   [regions.Max]atomic.Uint64
 
 	perZone atomic.Pointer[zoneCounts]
+	noZone  atomic.Uint64 // queries for no zone of ours
 	retired retired
 	_       [64]byte // keeps the next responder's counters off this one's last cache line
 }
@@ -71,6 +72,7 @@ func (c *counts) question(qtype uint16) {
 // moment when a query pays for a reload: an allocation, however many zones.
 func (c *counts) zone(v *zones.View, index int) {
 	if index < 0 {
+		c.noZone.Add(1)
 		return
 	}
 	z := c.perZone.Load()
@@ -117,6 +119,7 @@ type Counters struct {
 	Truncated uint64            // responses with TC set
 	Exhausted uint64            // steered answers for which only drained regions were left: NODATA
 	Zones     map[string]uint64 // queries by origin
+	NoZone    uint64            // queries for names in no zone, and of other classes: with Zones as many as there are by type
 	Types     map[uint16]uint64 // queries by type
 	OtherType uint64            // queries of types not told apart
 	Rcodes    map[int]uint64    // responses by response code
@@ -137,6 +140,7 @@ func (c *counts) addTo(sum *Counters) {
 	sum.Truncated += c.truncated.Load()
 	sum.Exhausted += c.exhausted.Load()
 	sum.OtherType += c.other.Load()
+	sum.NoZone += c.noZone.Load()
 	for code := range c.rcodes {
 		if n := c.rcodes[code].Load(); n > 0 {
 			sum.Rcodes[code] += n

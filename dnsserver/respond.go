@@ -196,12 +196,15 @@ func (r *responder) finish(buf []byte, stream bool) int {
 func (r *responder) answer() {
 	r.counts.question(r.qtype)
 	if r.qclass == classCH {
+		r.counts.zone(nil, -1)
 		r.chaos()
 		return
 	}
 	r.zone = nil
 	if r.qclass == classIN || r.qclass == classANY {
 		r.findZone()
+	} else {
+		r.counts.zone(nil, -1)
 	}
 	switch {
 	case r.qclass == classIN && (r.qtype == typeAXFR || r.qtype == typeIXFR):

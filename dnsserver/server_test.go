@@ -58,6 +58,35 @@ func lookup(t *testing.T, network string, to netip.AddrPort, name string) *dns.M
 	return m
 }
 
+// TestCountsAgree: as many queries are counted by zone as by type, whatever they
+// ask for.
+func TestCountsAgree(t *testing.T) {
+	s, _ := serveBench(t, "127.0.0.1:0")
+	c := &dns.Client{Timeout: 5 * time.Second}
+	for _, name := range []string{"play.bet.example.", "nowhere.bet.example.", "bet.example.", "elsewhere.test.", ".", "version.bind."} {
+		for _, class := range []uint16{dns.ClassINET, dns.ClassCHAOS, dns.ClassHESIOD, dns.ClassANY, 4711} {
+			for _, typ := range []uint16{dns.TypeA, dns.TypeDS, dns.TypeTXT, dns.TypeANY, dns.TypeAXFR, 4711} {
+				q := new(dns.Msg)
+				q.Question = []dns.Question{{Name: name, Qtype: typ, Qclass: class}}
+				if _, _, err := c.Exchange(q, s.Addrs()[0].String()); err != nil {
+					t.Fatal(name, class, typ, err)
+				}
+			}
+		}
+	}
+	counted := s.Counters()
+	byZone, byType := counted.NoZone, counted.OtherType
+	for _, n := range counted.Zones {
+		byZone += n
+	}
+	for _, n := range counted.Types {
+		byType += n
+	}
+	if byZone != byType || byType != 6*5*6 || counted.Zones["bet.example."] != 3*2*6 {
+		t.Errorf("%d queries by zone, %d by type: %v", byZone, byType, counted.Zones)
+	}
+}
+
 func TestServe(t *testing.T) {
 	s, _ := serveBench(t, "127.0.0.1:0", "[::1]:0")
 	for _, at := range s.Addrs() {
