@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -191,4 +193,19 @@ func TestLockDataDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	again.Close()
+}
+
+// TestDataDirError: whoever cannot have the data folder is told which and what to do.
+func TestDataDirError(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	put(t, file, "")
+	_, err := lockDataDir(file)
+	if want := "data_dir " + file + ": not a directory; name another folder in data_dir"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	err = dataDirError(file, &fs.PathError{Op: "open", Path: file, Err: syscall.EACCES})
+	want := fmt.Sprintf("data_dir %s: permission denied; make it a folder of the user that runs nearside (user id %d), or name another folder in data_dir", file, os.Getuid())
+	if err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
 }
