@@ -22,6 +22,7 @@ type member struct {
 	gone     bool     // the file is no longer in the folder
 	twin     bool     // another file claims the zone and is served
 	serves   bool     // this file has the zone: it did when Reload ended last, or the last run did
+	changed  bool     // its files are not what they were at the last reload
 	accepted bool     // an operator lifts the hold
 	former   *member  // the zone that the file was before its origin changed
 	shown    *Status  // as of the last reload; nil: it was not there
@@ -69,7 +70,7 @@ func (s *Store) update(e *member, all bool) {
 		e.files = again
 		return
 	}
-	e.files = again
+	e.files, e.changed = again, true
 	zone, faults := s.load(e.name, again)
 	e.faults = faults
 	switch {

@@ -52,6 +52,7 @@ func (s *Store) Unkept() int { return int(s.unkept.Load()) }
 // there may be news. It returns those.
 func (s *Store) publish(due []*member) (list []news) {
 	s.folderFault.Store(s.folder)
+	s.took = s.folder == nil
 	rows := make([]*Status, len(s.order))
 	if last := s.Status(); len(last) == len(rows) {
 		copy(rows, last) // where arrange changed the order, all are due
@@ -65,10 +66,21 @@ func (s *Store) publish(due []*member) (list []news) {
 		if n, ok := newsOf(e.shown, row); ok {
 			list = append(list, n)
 		}
+		s.took = s.took && !e.refused(row)
 		e.shown = row
 	}
 	s.status.Store(&rows)
 	return list
+}
+
+// refused reports whether the reload that leads to row found something changed
+// that cannot be served. A twin is read again each time, changed or not.
+func (e *member) refused(row *Status) bool {
+	if row.State == StateOK {
+		return false
+	}
+	known := e.shown != nil && e.shown.State == row.State
+	return !known || e.changed && row.State != StateTwice
 }
 
 // tell writes each fault to the log, once for as long as it lasts.
@@ -83,7 +95,11 @@ func (s *Store) tell() {
 		if f.Warning {
 			level = zerolog.WarnLevel
 		}
-		s.Log.WithLevel(level).Str("zone", zone).Str("state", state).Msg(f.String())
+		line := s.Log.WithLevel(level)
+		if zone != "" {
+			line.Str("zone", zone).Str("state", state)
+		}
+		line.Msg(f.String())
 	}
 	if s.folder != nil {
 		tell(*s.folder, "", "")

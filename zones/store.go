@@ -35,6 +35,7 @@ type Store struct {
 	members map[string]*member // by file name; a zone without a file by its origin
 	folder  *Fault             // what is wrong with the folder itself
 	told    map[Fault]bool     // faults that stand in the log already
+	took    bool               // see Took
 
 	// As of the last reload:
 	order     []*member        // all, by origin, then by file name
@@ -89,6 +90,10 @@ func (s *Store) Accept(origin string) *View {
 	return s.reload(nil, false)
 }
 
+// Took reports whether the last reload serves whatever it found changed. What was
+// bad before and did not change is no concern of it.
+func (s *Store) Took() bool { return s.took }
+
 // Folders returns the folders to watch: the zones folder and those of included
 // files, sorted.
 func (s *Store) Folders() []string {
@@ -137,7 +142,7 @@ func (s *Store) note(due []*member) {
 		}
 	}
 	for _, e := range due {
-		e.accepted = false
+		e.accepted, e.changed = false, false
 		if s.KeepDir == "" {
 			e.unkept = nil
 		}

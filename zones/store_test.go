@@ -500,6 +500,46 @@ func TestMisplacedLastGood(t *testing.T) {
 	}
 }
 
+// TestTook: a reload fails by what it found changed, not by what has been bad
+// for days.
+func TestTook(t *testing.T) {
+	f := newFolder(t)
+	step := func(what string, want bool) {
+		t.Helper()
+		if f.reload(); f.store.Took() != want {
+			t.Errorf("%s: took %t", what, !want)
+		}
+	}
+	f.write("a.example.zone", zoneText(1, 0))
+	f.write("b.example.zone", broken)
+	step("a bad zone at the start", false)
+	step("nothing changed", true)
+	f.write("a.example.zone", zoneText(2, 0))
+	step("another zone changed", true)
+	f.write("b.example.zone", broken+"\n")
+	step("the bad zone changed and is as bad", false)
+	f.write("c.zone", "$ORIGIN a.example.\n"+zoneText(3, 0))
+	step("a second file for a zone", false)
+	f.write("a.example.zone", zoneText(3, 0))
+	step("another zone changed beside two files for one", true)
+	f.write("a.example.zone", zoneText(4, 200))
+	step("a zone grew", true)
+	f.write("a.example.zone", zoneText(5, 0))
+	step("a zone shrank", false)
+	step("nothing changed", true)
+	f.store.Accept("")
+	if !f.store.Took() {
+		t.Error("a hold was lifted: not taken")
+	}
+	f.write("b.example.zone", zoneText(1, 0))
+	step("the bad zone is well again", true)
+	if err := os.Rename(f.dir, f.dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	step("no folder", false)
+	step("still no folder", false)
+}
+
 func TestUnreadableFolderKeepsEverything(t *testing.T) {
 	f := newFolder(t)
 	f.write("a.example.zone", zoneText(1, 0))
@@ -508,8 +548,12 @@ func TestUnreadableFolderKeepsEverything(t *testing.T) {
 	if err := os.Rename(f.dir, away); err != nil {
 		t.Fatal(err)
 	}
+	f.log.Reset()
 	f.reload()
 	f.want("folder failed", "a.example. 1 ok")
+	if got := f.log.String(); !strings.HasPrefix(got, `{"level":"error","message":`) {
+		t.Errorf("logged %s", got)
+	}
 	f.restart()
 	f.reload()
 	f.want("folder failed", "a.example. 1 last good")

@@ -151,11 +151,10 @@ const tidyAfter = time.Second
 // finished notes what the last reload came to.
 func (l *zoneLoader) finished(view *zones.View) {
 	folders := l.store.Folders()
-	failed := l.store.Folder() != nil || slices.ContainsFunc(l.store.Status(), func(z *zones.Status) bool { return z.State != zones.StateOK })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.view, l.folders = view, folders
-	note(&l.count, !failed)
+	note(&l.count, l.store.Took())
 	l.tidy.Reset(tidyAfter)
 }
 
