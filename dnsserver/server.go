@@ -188,9 +188,6 @@ func (s *Server) Addrs() []netip.AddrPort { return s.addrs }
 func (s *Server) Swap(snap *Snapshot) {
 	s.snapshot.Store(snap)
 	s.once.Do(func() { close(s.first) })
-	for c := range s.allCounts {
-		c.fold()
-	}
 }
 
 // stopTime is how long a stop waits for clients that are slow to take their
@@ -218,10 +215,13 @@ func (s *Server) Serve(ctx context.Context) error {
 	for _, l := range s.listeners {
 		running.Go(func() { s.streams.accept(l, &running) })
 	}
+	ctx, end := context.WithCancel(ctx)
+	running.Go(func() { s.foldCounts(ctx) })
 	var errs []error
 	if err := s.tick(ctx, failed); err != nil {
 		errs = append(errs, err)
 	}
+	end()
 	for _, w := range s.workers {
 		errs = append(errs, w.stop())
 	}
@@ -248,6 +248,27 @@ func (s *Server) tick(ctx context.Context, failed <-chan error) error {
 			return err
 		case now := <-second.C:
 			s.setClock(now)
+		}
+	}
+}
+
+// foldPeriod is how often the counters of views that are gone are added up.
+const foldPeriod = time.Second
+
+// foldCounts adds up the counters of views that are gone until ctx ends. With
+// 100,000 zones that takes tens of milliseconds, for which neither a query nor a
+// new state may wait.
+func (s *Server) foldCounts(ctx context.Context) {
+	tick := time.NewTicker(foldPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for c := range s.allCounts {
+				c.fold()
+			}
 		}
 	}
 }
