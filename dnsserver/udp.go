@@ -22,6 +22,9 @@ const (
 	// share its cost, few enough for their buffers to stay in the L1 cache.
 	batch     = 32
 	cacheLine = 64 // octets
+	// longestQuery is how many octets of a query are taken by UDP. Most have less
+	// than 100, but options may be padded or of a kind that we do not know.
+	longestQuery = 4096
 	// receiveBuffer is asked of the kernel: 10 ms of queries at full speed, where
 	// the default holds 1 ms.
 	receiveBuffer = 4 << 20
@@ -95,11 +98,11 @@ func newUDPWorker(s *Server, at netip.AddrPort) (*udpWorker, error) {
 	return w, nil
 }
 
-// strideFor is the room for one datagram: a response of size octets and a little
-// more. It is an odd number of cache lines, so that the buffers do not fall into
-// the same cache sets.
+// strideFor is the room for one datagram: a query, or a response of size octets,
+// and a little more. It is an odd number of cache lines, so that the buffers do
+// not fall into the same cache sets.
 func strideFor(size int) int {
-	lines := size/cacheLine + 2
+	lines := max(size, longestQuery)/cacheLine + 2
 	return (lines | 1) * cacheLine
 }
 
@@ -241,7 +244,7 @@ func (w *udpWorker) serve(fd uintptr, n int) {
 	ready := 0
 	for i := range n {
 		if w.in[i].header.Flags&unix.MSG_TRUNC != 0 {
-			w.counts.dropped.Add(1) // no query is that long
+			w.counts.dropped.Add(1) // longer than any query
 			continue
 		}
 		if noClient(port(&w.names[i])) {

@@ -133,6 +133,8 @@ var conversations = []conversation{
 	{"keepalive by TCP", "msg.example. SOA +ednsopt=11 +tcp", "NOERROR aa edns=0,1232,option=11 answer=1"},
 	{"keepalive with a time in a query", "msg.example. SOA +ednsopt=11:0064 +tcp", "NOERROR aa edns=0,1232,option=11 answer=1"},
 	{"padding", "msg.example. SOA +ednsopt=12:" + zeros(64) + " +tcp", "NOERROR aa edns=0,1232 answer=1"},
+	{"padding that fills a packet", "msg.example. SOA +ednsopt=12:" + zeros(1400), "NOERROR aa edns=0,1232 answer=1"},
+	{"unknown option of 4,000 octets", "msg.example. SOA +ednsopt=65001:" + zeros(4000), "NOERROR aa edns=0,1232 answer=1"},
 	{"ECS of a family that does not exist", "msg.example. SOA +ednsopt=8:00031800c00002", "FORMERR edns=0,1232"},
 	{"ECS malformed", "msg.example. SOA +ednsopt=8:0001", "FORMERR edns=0,1232"},
 	{"name that does not exist", "nope.msg.example. A +edns", "NXDOMAIN aa edns=0,1232 authority=1"},
