@@ -11,8 +11,9 @@ const (
 	typeANY = 255
 )
 
-// longestText is what one character-string of a TXT record holds.
-const longestText = 255
+// MaxVersion is how many octets Policy.Version may have: what one
+// character-string of a TXT record holds (RFC 1035, 3.3).
+const MaxVersion = 255
 
 // Names of class CH, in wire form: what servers tell of themselves (RFC 4892,
 // and the older ones of BIND).
@@ -50,7 +51,7 @@ func (r *responder) chaos() {
 	if r.qtype != typeTXT && r.qtype != typeANY {
 		return
 	}
-	text = text[:min(len(text), longestText)]
+	text = text[:min(len(text), MaxVersion)]
 	b := appendPointer(r.msg, headerSize)
 	b = append(b, 0, typeTXT, 0, classCH, 0, 0, 0, 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(1+len(text)))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"nearside/dnsserver"
 	"nearside/regions"
 )
 
@@ -79,6 +80,14 @@ func parseName(s string) (string, error) {
 	return s, nil
 }
 
+// parseVersion takes what fits into the one string of a TXT record.
+func parseVersion(s string) (string, error) {
+	if len(s) > dnsserver.MaxVersion {
+		return "", fmt.Errorf("it has %d octets; write at most %d", len(s), dnsserver.MaxVersion)
+	}
+	return s, nil
+}
+
 func parsePath(s string) (string, error) {
 	if s == "" {
 		return "", fmt.Errorf("the path is empty; name a folder")
@@ -111,14 +120,25 @@ func parseSubnet(s string) (string, error) {
 	if s == "all" || s == "none" {
 		return s, nil
 	}
+	if _, err := parsePrefix(s); err != nil {
+		return "", fmt.Errorf("%w, or all, or none", err)
+	}
+	p, err := parseClients(s)
+	return p.String(), err
+}
+
+// parseClients takes a prefix of clients.
+func parseClients(s string) (netip.Prefix, error) {
 	p, err := parsePrefix(s)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%w, or all, or none", err)
+		return p, err
 	case p != p.Masked():
-		return "", fmt.Errorf("prefix %s has bits set beyond its length; write %s", p, p.Masked())
+		return p, fmt.Errorf("prefix %s has bits set beyond its length; write %s", p, p.Masked())
+	case p.Addr().Is4In6():
+		return p, fmt.Errorf("%s is an IPv4 prefix written as IPv6; leave out its ::ffff: part", p)
 	}
-	return p.String(), nil
+	return p, nil
 }
 
 func parsePrefix(s string) (netip.Prefix, error) {
