@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -163,6 +164,33 @@ func TestDenial(t *testing.T) {
 	}
 	if m := ask(packet(0, 1, 0, 0, 1, question, long), true); m.Truncated || m.IsTsig() == nil {
 		t.Errorf("by TCP:\n%v", m)
+	}
+}
+
+// A response by UDP is whole where the client takes as many octets as it has,
+// whatever else OPT asks for, and empty where it takes one less.
+func TestRoom(t *testing.T) {
+	b := newBench(t, txtar.Parse(fmt.Appendf(nil, "-- room.example.zone --\n$TTL 60\n@ SOA ns h 1 2 3 4 5\n@ NS ns.else.example.\n@ TXT %s\n",
+		strings.Repeat(fmt.Sprintf("%q ", strings.Repeat("t", 199)), 4))))
+	buf := make([]byte, wholeTCP)
+	ask := func(size int, options []byte, stream bool) (n int, truncated bool) {
+		opt := binary.BigEndian.AppendUint16([]byte("\x00\x00\x29"), uint16(size))
+		opt = binary.BigEndian.AppendUint16(append(opt, 0, 0, 0, 0), uint16(len(options)))
+		query := packet(0, 1, 0, 0, 1, []byte("\x04room\x07example\x00\x00\x10\x00\x01"), opt, options)
+		n = b.r.respond(b.snapshot, buf, copy(buf, query), rfc9018Addr, stream)
+		return n, buf[2]&flagTC != 0
+	}
+	nsid := option(optionNSID)[optSize:]
+	subnet := option(optionECS, 0, 1, 24, 0, 185, 2, 100)[optSize:]
+	cookie := option(optionCookie, 1, 2, 3, 4, 5, 6, 7, 8)[optSize:]
+	for name, options := range map[string][]byte{"OPT": nil, "NSID": nsid, "ECS": subnet, "cookie": cookie, "all": slices.Concat(nsid, subnet, cookie)} {
+		whole, _ := ask(0, options, true)
+		for size := range safeUDP + 1 {
+			n, truncated := ask(size, options, false)
+			if fits := whole <= size; truncated == fits || fits && n != whole || n > max(size, plainUDP) {
+				t.Fatalf("%s: %d octets, TC %v, where %d are whole and %d are taken", name, n, truncated, whole, size)
+			}
+		}
 	}
 }
 

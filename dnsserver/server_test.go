@@ -221,7 +221,7 @@ func TestOldSnapshotsAreLetGo(t *testing.T) {
 // Glue whose owner stands where no compression pointer can reach (16 KB into the
 // message) is given all the same.
 func TestFarGlue(t *testing.T) {
-	const servers = 600
+	const servers = 1000
 	var zone strings.Builder
 	zone.WriteString("-- bet.example.zone --\n$TTL 3600\n@ IN SOA ns1 hostmaster 1 3600 900 1209600 60\n@ IN NS ns1\nns1 IN A 198.51.100.53\n")
 	for i := range servers {
