@@ -14,6 +14,9 @@ const (
 	optionEDE       = 15 // RFC 8914
 )
 
+// keepaliveSize is how many octets tell a time (RFC 7828, 3.1).
+const keepaliveSize = 2
+
 // opt is the OPT record of a query; the zero value means that it had none.
 type opt struct {
 	edns      bool
@@ -86,6 +89,9 @@ func (r *responder) setLimit(stream bool) {
 		if r.nsid {
 			r.limit -= optionSize(len(r.snap.policy.ID))
 		}
+		if r.keepalive && stream {
+			r.limit -= optionSize(keepaliveSize)
+		}
 	}
 }
 
@@ -126,7 +132,7 @@ func (r *responder) appendOptions(stream bool) {
 		b = append(appendOption(b, optionNSID, len(id)), id...)
 	}
 	if r.keepalive && stream { // RFC 7828, 3.1: in tenths of a second
-		b = binary.BigEndian.AppendUint16(appendOption(b, optionKeepalive, 2), uint16(r.limits.Idle.Milliseconds()/100))
+		b = binary.BigEndian.AppendUint16(appendOption(b, optionKeepalive, keepaliveSize), uint16(r.limits.Idle.Milliseconds()/100))
 	}
 	if n := 2 + len(r.why.text); r.why.given && len(b)+optionSize(n) <= r.room {
 		b = binary.BigEndian.AppendUint16(appendOption(b, optionEDE, n), r.why.code)

@@ -167,29 +167,74 @@ func TestDenial(t *testing.T) {
 	}
 }
 
+// everything are options that the response has, too.
+var everything = [][]byte{option(optionNSID), option(optionECS, 0, 1, 24, 0, 185, 2, 100), option(optionCookie, 1, 2, 3, 4, 5, 6, 7, 8), option(optionKeepalive)}
+
+// joined is the OPT record of a client that takes size octets, with the options
+// of others.
+func joined(size int, others ...[]byte) []byte {
+	opt := slices.Clone(plain)
+	for _, o := range others {
+		opt = append(opt, o[optSize:]...)
+	}
+	binary.BigEndian.PutUint16(opt[3:], uint16(size))
+	binary.BigEndian.PutUint16(opt[optSize-2:], uint16(len(opt)-optSize))
+	return opt
+}
+
 // A response by UDP is whole where the client takes as many octets as it has,
 // whatever else OPT asks for, and empty where it takes one less.
 func TestRoom(t *testing.T) {
 	b := newBench(t, txtar.Parse(fmt.Appendf(nil, "-- room.example.zone --\n$TTL 60\n@ SOA ns h 1 2 3 4 5\n@ NS ns.else.example.\n@ TXT %s\n",
 		strings.Repeat(fmt.Sprintf("%q ", strings.Repeat("t", 199)), 4))))
 	buf := make([]byte, wholeTCP)
-	ask := func(size int, options []byte, stream bool) (n int, truncated bool) {
-		opt := binary.BigEndian.AppendUint16([]byte("\x00\x00\x29"), uint16(size))
-		opt = binary.BigEndian.AppendUint16(append(opt, 0, 0, 0, 0), uint16(len(options)))
-		query := packet(0, 1, 0, 0, 1, []byte("\x04room\x07example\x00\x00\x10\x00\x01"), opt, options)
+	ask := func(size int, options [][]byte, stream bool) (n int, truncated bool) {
+		query := packet(0, 1, 0, 0, 1, []byte("\x04room\x07example\x00\x00\x10\x00\x01"), joined(size, options...))
 		n = b.r.respond(b.snapshot, buf, copy(buf, query), rfc9018Addr, stream)
 		return n, buf[2]&flagTC != 0
 	}
-	nsid := option(optionNSID)[optSize:]
-	subnet := option(optionECS, 0, 1, 24, 0, 185, 2, 100)[optSize:]
-	cookie := option(optionCookie, 1, 2, 3, 4, 5, 6, 7, 8)[optSize:]
-	for name, options := range map[string][]byte{"OPT": nil, "NSID": nsid, "ECS": subnet, "cookie": cookie, "all": slices.Concat(nsid, subnet, cookie)} {
+	for _, options := range [][][]byte{nil, everything[:1], everything[1:2], everything[2:3], everything[:3]} {
 		whole, _ := ask(0, options, true)
 		for size := range safeUDP + 1 {
 			n, truncated := ask(size, options, false)
 			if fits := whole <= size; truncated == fits || fits && n != whole || n > max(size, plainUDP) {
-				t.Fatalf("%s: %d octets, TC %v, where %d are whole and %d are taken", name, n, truncated, whole, size)
+				t.Fatalf("options %x: %d octets, TC %v, where %d are whole and %d are taken", options, n, truncated, whole, size)
 			}
+		}
+	}
+}
+
+// A response by TCP has 65535 octets at most, whatever OPT asks for: chains and
+// their last RRsets come to just less, and to just more.
+func TestRoomByTCP(t *testing.T) {
+	const names, links, records = 70, 3, 249
+	var zone strings.Builder
+	zone.WriteString("-- room.example.zone --\n$TTL 60\n@ SOA ns h 1 2 3 4 5\n@ NS ns.else.example.\n")
+	label := strings.Repeat("a", 62)
+	for i := range names {
+		link := func(n int) string { return fmt.Sprintf("%d%s.%[2]s.%[2]s.n%[3]d", n, label, i) }
+		fmt.Fprintf(&zone, "c%d CNAME %s\n", i, link(1))
+		for n := range links - 1 {
+			fmt.Fprintf(&zone, "%s CNAME %s\n", link(n+1), link(n+2))
+		}
+		fmt.Fprintf(&zone, "%s TXT %q\n", link(links), strings.Repeat("t", 60+i))
+		for n := range records {
+			fmt.Fprintf(&zone, "%s TXT \"%03d%s\"\n", link(links), n, strings.Repeat("t", 245))
+		}
+	}
+	b := newBench(t, txtar.Parse([]byte(zone.String())))
+	buf := make([]byte, wholeTCP)
+	for _, options := range [][][]byte{nil, everything[:1], everything[1:2], everything[2:3], everything[3:], everything} {
+		largest, truncated := 0, 0
+		for i := range names {
+			query := packet(0, 1, 0, 0, 1, fmt.Appendf(nil, "%cc%d\x04room\x07example\x00\x00\x10\x00\x01", 1+len(fmt.Sprint(i)), i), joined(0, options...))
+			largest = max(largest, b.r.respond(b.snapshot, buf, copy(buf, query), rfc9018Addr, true))
+			if buf[2]&flagTC != 0 {
+				truncated++
+			}
+		}
+		if largest != wholeTCP || truncated == 0 || b.r.counts.panics.Load() > 0 {
+			t.Errorf("options %x: %d octets at the most, %d of %d truncated", options, largest, truncated, names)
 		}
 	}
 }

@@ -189,7 +189,7 @@ func (r *responder) finish(buf []byte, stream bool) int {
 	binary.BigEndian.PutUint16(buf[6:], r.answers)
 	binary.BigEndian.PutUint16(buf[8:], r.authority)
 	binary.BigEndian.PutUint16(buf[10:], r.additional)
-	return len(r.msg)
+	return len(buf[:len(r.msg)]) // a message that outgrew buf would be a bug: survive answers then
 }
 
 // answer fills the sections of a well-formed query of class IN.
