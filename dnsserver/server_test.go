@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -361,8 +363,7 @@ func connected(t *testing.T) (s *Server, conn net.Conn, stop func(limit time.Dur
 // A client that asks and takes no responses does not hold up the stop.
 func TestStopWhilePipelining(t *testing.T) {
 	_, conn, stop := connected(t)
-	msg := queryFor(t, "play.bet.example.", nil)
-	queries := bytes.Repeat(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...), 100)
+	queries := pipelined(t)
 	for err := error(nil); err == nil; { // until every buffer between us is full
 		if err := conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
 			t.Fatal(err)
@@ -370,6 +371,31 @@ func TestStopWhilePipelining(t *testing.T) {
 		_, err = conn.Write(queries)
 	}
 	stop(stopTime + time.Second)
+}
+
+// pipelined is a hundred queries by TCP.
+func pipelined(t *testing.T) []byte {
+	msg := queryFor(t, "play.bet.example.", nil)
+	return bytes.Repeat(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...), 100)
+}
+
+// The connection of a client that asks and takes no responses is closed: it holds
+// memory for nothing.
+func TestResponsesNotTaken(t *testing.T) {
+	t.Parallel()
+	_, conn, stop := connected(t)
+	defer stop(stopTime)
+	if err := conn.SetWriteDeadline(time.Now().Add(4 * messageTime)); err != nil {
+		t.Fatal(err)
+	}
+	queries := pipelined(t)
+	var err error
+	for err == nil {
+		_, err = conn.Write(queries)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection is still open")
+	}
 }
 
 func TestStopWhileConnected(t *testing.T) {
