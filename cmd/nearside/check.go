@@ -60,10 +60,19 @@ regions are not looked at.`,
 			if zone == nil {
 				return r.end()
 			}
-			r.summary = fmt.Sprintf("%s: %s, serial %d", strings.TrimSuffix(zone.Origin(), "."), count(zone.Records(), "record"), zone.Serial())
+			r.summary = fmt.Sprintf("%s: %s, serial %d", originOf(zone), count(zone.Records(), "record"), zone.Serial())
 			return r.end()
 		},
 	}
+}
+
+// originOf is the name of a zone without its final dot, which is all that the
+// root has.
+func originOf(zone *zones.Zone) string {
+	if zone.Origin() == "." {
+		return "."
+	}
+	return strings.TrimSuffix(zone.Origin(), ".")
 }
 
 // findings prints faults and warnings as they are found, and counts them.
@@ -201,7 +210,7 @@ func warnOfTwoServers(view *zones.View, list []*zones.Status, r *findings) {
 		others = fmt.Sprintf(" (like %s with more than one)", count(more, "other zone"))
 	}
 	r.warning(fmt.Sprintf("%s: warning: %s has %d name servers%s, but etcd.embedded serves this machine alone: the others need etcd.endpoints",
-		files[first.Origin()], strings.TrimSuffix(first.Origin(), "."), nameServers(first), others))
+		files[first.Origin()], originOf(first), nameServers(first), others))
 }
 
 func nameServers(z *zones.Zone) int { return int(z.Lookup(z.Apex(), dns.TypeNS).Set.Count) }
