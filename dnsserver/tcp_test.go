@@ -103,6 +103,10 @@ func TestLongAndShortMessages(t *testing.T) {
 	if err := send(conn, []byte(strings.Repeat("x", headerSize-1))); err != nil {
 		t.Fatal(err)
 	}
+	// Sooner than it would end for want of a query.
+	if err := conn.SetReadDeadline(time.Now().Add(DefaultLimits.Idle / 2)); err != nil {
+		t.Fatal(err)
+	}
 	if n, err := conn.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("after half a header: %d octets, %v", n, err)
 	}
