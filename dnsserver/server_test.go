@@ -363,7 +363,7 @@ func connected(t *testing.T) (s *Server, conn net.Conn, stop func(limit time.Dur
 // A client that asks and takes no responses does not hold up the stop.
 func TestStopWhilePipelining(t *testing.T) {
 	_, conn, stop := connected(t)
-	queries := pipelined(t)
+	queries := pipelined(t, 100)
 	for err := error(nil); err == nil; { // until every buffer between us is full
 		if err := conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
 			t.Fatal(err)
@@ -373,10 +373,10 @@ func TestStopWhilePipelining(t *testing.T) {
 	stop(stopTime + time.Second)
 }
 
-// pipelined is a hundred queries by TCP.
-func pipelined(t *testing.T) []byte {
+// pipelined is n queries by TCP.
+func pipelined(t *testing.T, n int) []byte {
 	msg := queryFor(t, "play.bet.example.", nil)
-	return bytes.Repeat(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...), 100)
+	return bytes.Repeat(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...), n)
 }
 
 // The connection of a client that asks and takes no responses is closed: it holds
@@ -388,7 +388,7 @@ func TestResponsesNotTaken(t *testing.T) {
 	if err := conn.SetWriteDeadline(time.Now().Add(4 * messageTime)); err != nil {
 		t.Fatal(err)
 	}
-	queries := pipelined(t)
+	queries := pipelined(t, 100)
 	var err error
 	for err == nil {
 		_, err = conn.Write(queries)

@@ -112,6 +112,30 @@ func TestLongAndShortMessages(t *testing.T) {
 	}
 }
 
+// A query is answered, and its desk free for others, while the next one has come
+// in part only.
+func TestPartOfNextQuery(t *testing.T) {
+	_, conn, stop := connected(t)
+	defer stop(stopTime)
+	if err := conn.SetDeadline(time.Now().Add(messageTime / 2)); err != nil {
+		t.Fatal(err)
+	}
+	queries := pipelined(t, 2)
+	one := len(queries) / 2
+	for _, part := range []int{1, 2, 3, one - 1} {
+		if _, err := conn.Write(queries[:one+part]); err != nil {
+			t.Fatal(err)
+		}
+		if code := receive(t, conn)[3] & 0x0F; code != rcodeNoError {
+			t.Errorf("code %d", code)
+		}
+		if _, err := conn.Write(queries[part:one]); err != nil {
+			t.Fatal(err)
+		}
+		receive(t, conn)
+	}
+}
+
 // A client that has said all it had to say is answered (RFC 7766, 6.2.4: it may
 // close its half).
 func TestHalfClosed(t *testing.T) {
