@@ -204,6 +204,20 @@ func TestIncludedFileReloadsItsZone(t *testing.T) {
 	}
 }
 
+// A $ORIGIN or the origin of an $INCLUDE names the zone, where the SOA record
+// stands at it; else the file does.
+func TestOriginOfFile(t *testing.T) {
+	f := newFolder(t)
+	f.write("a.example.zone", zoneText(1, 0))
+	f.write("b.zone", "$ORIGIN b.example.\n"+zoneText(2, 0))
+	f.write("c.zone", "$INCLUDE body.inc c.example.\n")
+	f.write("body.inc", zoneText(3, 0))
+	f.write("d.example.zone", "$ORIGIN example.\n$TTL 60\nd SOA ns h 4 1 1 1 1\nd NS ns.elsewhere.\n$INCLUDE below.inc www.d\n")
+	f.write("below.inc", "@ A 192.0.2.1\n")
+	f.reload()
+	f.want("a.example. 1 ok", "b.example. 2 ok", "c.example. 3 ok", "d.example. 4 ok")
+}
+
 func TestRestartServesLastGood(t *testing.T) {
 	f := newFolder(t)
 	f.write("www.inc", "www TXT one\n")
