@@ -35,7 +35,6 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	z := &Zone{
 		origin:  b.text(b.apex),
 		records: len(b.order),
-		seed:    b.names.seed,
 		slots:   b.names.slots,
 		nodes:   make([]node, 0, b.names.len()),
 		sets:    make([]set, 0, len(b.groups)),

@@ -5,17 +5,23 @@ import (
 	"slices"
 )
 
+// seed makes the hashes of names differ from process to process: names come from
+// the network, and nobody there can tell which of them collide.
+var seed = maphash.MakeSeed()
+
+// Hash is the hash of a name in lower-case wire form, the same in every zone.
+func Hash(name []byte) uint64 { return maphash.Bytes(seed, name) }
+
 // table gives every distinct name a number, the order of coming. It grows as
 // names come; its slots become those of the zone.
 type table struct {
-	seed  maphash.Seed
 	slots []slot
 	text  []byte   // the wire names one after another
 	start []uint32 // of each name in text, and the end of the last
 }
 
 func newTable() *table {
-	return &table{seed: maphash.MakeSeed(), slots: make([]slot, 16), start: []uint32{0}}
+	return &table{slots: make([]slot, 16), start: []uint32{0}}
 }
 
 // len returns the number of names.
@@ -26,13 +32,13 @@ func (t *table) name(i uint32) []byte { return t.text[t.start[i]:t.start[i+1]] }
 
 // find returns the number of a name.
 func (t *table) find(name []byte) (uint32, bool) {
-	s, _ := t.slot(name, maphash.Bytes(t.seed, name))
+	s, _ := t.slot(name, Hash(name))
 	return s.node - 1, s.node != 0
 }
 
 // intern returns the number of a name, a new one if need be.
 func (t *table) intern(name []byte) uint32 {
-	hash := maphash.Bytes(t.seed, name)
+	hash := Hash(name)
 	s, at := t.slot(name, hash)
 	if s.node != 0 {
 		return s.node - 1
@@ -72,7 +78,7 @@ func (t *table) grow() {
 	t.slots = make([]slot, 2*len(t.slots))
 	mask := uint64(len(t.slots) - 1)
 	for i := range uint32(t.len()) {
-		hash := maphash.Bytes(t.seed, t.name(i))
+		hash := Hash(t.name(i))
 		at := hash & mask
 		for t.slots[at].node != 0 {
 			at = (at + 1) & mask

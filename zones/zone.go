@@ -7,7 +7,6 @@
 package zones
 
 import (
-	"hash/maphash"
 	"math/bits"
 	"net/netip"
 )
@@ -105,7 +104,6 @@ type Zone struct {
 
 	negative RRset
 
-	seed    maphash.Seed
 	slots   []slot // open addressing, a power of two, at most half full
 	deepest int    // length in octets of the longest name
 	nodes   []node // in the order of the files; 0 is the apex
