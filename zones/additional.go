@@ -68,97 +68,95 @@ func replacement(rdata []byte) (offset int, types []uint16) {
 	return offset, types
 }
 
-// additional finds what belongs beside a set or a part of one: the records of
-// the names it points at that are in the zone, for NS records glue, too; steered
-// ones never, as they would need a scope of their own. Glue at or below the cut
-// comes first.
+// additional finds what belongs beside records: those of the names that they
+// point at that are in the zone, for NS records glue, too; steered ones never, as
+// they would need a scope of their own. Glue at or below the cut comes first.
 func (c *compiler) additional(b beside) {
 	z := c.zone
-	s := &z.sets[b.set]
-	wire := z.wire[s.wire : s.wire+s.size]
-	if b.part >= 0 {
-		p := &z.parts[b.part]
-		wire = z.wire[p.wire : p.wire+p.size]
+	first, required := len(z.extras), 0
+	if c.atCut(b) {
+		c.extras(b, first, true)
+		required = len(z.extras) - first
 	}
-	own := span{extras: uint32(len(z.extras))}
-	if z.nodes[b.node].cut == b.node+1 {
-		c.extras(b, wire, &own, true)
-		own.required = own.beside
-	}
-	c.extras(b, wire, &own, false)
-	switch {
-	case own.beside == 0:
-	case b.part >= 0:
-		z.parts[b.part].span = own
-	default:
-		s.link = uint32(len(z.links))
-		z.links = append(z.links, link{span: own})
-	}
+	c.extras(b, first, false)
+	z.arena.put(b.span, span(first, len(z.extras)-first, required))
 }
 
+// span is the word for the additional RRsets extras[first:first+beside], of which
+// the first few are required.
+func span(first, beside, required int) uint64 {
+	return uint64(first) | uint64(beside)<<32 | uint64(required)<<48
+}
+
+func readSpan(w uint64) (first uint32, beside, required int) {
+	return uint32(w), int(w >> 32 & math.MaxUint16), int(w >> 48)
+}
+
+// atCut reports whether the owner of records is a cut.
+func (c *compiler) atCut(b beside) bool { return c.cuts[b.owner] == b.owner+1 }
+
+// wire returns the records.
+func (c *compiler) wire(b beside) []byte { return c.zone.arena[b.span+word:][:b.size] }
+
 // extras adds the additional RRsets of records: those that are required, or the
-// others.
-func (c *compiler) extras(b beside, wire []byte, to *span, required bool) {
-	z := c.zone
-	typ, owner := z.sets[b.set].typ, c.names.name(b.node)
-	cut := z.nodes[b.node].cut == b.node+1
+// others. The first that they have already is the one of that number.
+func (c *compiler) extras(b beside, first int, required bool) {
+	wire, owner := c.wire(b), c.names.name(b.owner)
 	var room [maxName]byte
 	for at := 0; at < len(wire); {
 		rdata := wire[at+fixed:][:binary.BigEndian.Uint16(wire[at+fixed-2:])]
-		offset, types := target(typ, rdata)
+		offset, types := target(b.typ, rdata)
 		offset += at + fixed
 		at += fixed + len(rdata)
 		if len(types) == 0 {
 			continue
 		}
 		name := appendExpanded(room[:0], wire, offset, owner)
-		if len(name) == 1 && (typ == dns.TypeSVCB || typ == dns.TypeHTTPS) {
+		if len(name) == 1 && (b.typ == dns.TypeSVCB || b.typ == dns.TypeHTTPS) {
 			name, offset = append(name[:0], owner...), -1 // RFC 9460 section 2.5
 		}
-		if (cut && under(name, owner)) == required {
-			c.extrasOf(name, offset, types, b, wire, to)
+		if (c.atCut(b) && under(name, owner)) == required {
+			c.extrasOf(name, offset, types, b, first)
 		}
 	}
 }
 
 // extrasOf adds the RRsets of these types of a name, unless they are there.
-func (c *compiler) extrasOf(name []byte, offset int, types []uint16, b beside, wire []byte, to *span) {
+func (c *compiler) extrasOf(name []byte, offset int, types []uint16, b beside, first int) {
 	z := c.zone
 	if !under(name, c.names.name(c.apex)) {
 		return
 	}
 	t, ok := c.resolve(name)
-	if !ok {
-		return
-	}
-	n := &z.nodes[t]
-	if n.cut != 0 && z.sets[b.set].typ != dns.TypeNS {
+	if !ok || c.cuts[t] != 0 && b.typ != dns.TypeNS {
 		return // glue is for referrals (RFC 2181 section 5.4.1)
 	}
+	n := z.arena.node(c.nodes[t])
 	for _, typ := range types {
-		for i := n.sets; i < n.sets+uint32(n.count); i++ {
-			x := extra{int32(offset), i}
-			if z.sets[i].typ != typ || z.links[z.sets[i].link].regions != 0 || i == b.set || to.beside == math.MaxUint16 || c.given(x, name, b, wire, *to) {
+		at := n.first()
+		for range n.sets {
+			h, x := z.arena.head(at), extra{int32(offset), at}
+			at = z.arena.next(at)
+			if h.typ() != typ || h.steered() || x.set == b.set || len(z.extras)-first == math.MaxUint16 || c.given(x, name, b, first) {
 				continue
 			}
 			z.extras = append(z.extras, x)
-			to.beside++
 		}
 	}
 }
 
 // given reports whether the records have this additional RRset already: the
 // same set for the same name, as many names may share a wildcard's.
-func (c *compiler) given(x extra, name []byte, b beside, wire []byte, in span) bool {
+func (c *compiler) given(x extra, name []byte, b beside, first int) bool {
 	var room [maxName]byte
-	owner := c.names.name(b.node)
-	for _, before := range c.zone.extras[in.extras:] {
+	owner := c.names.name(b.owner)
+	for _, before := range c.zone.extras[first:] {
 		if before.set != x.set {
 			continue
 		}
 		other := owner
 		if before.target >= 0 {
-			other = appendExpanded(room[:0], wire, int(before.target), owner)
+			other = appendExpanded(room[:0], c.wire(b), int(before.target), owner)
 		}
 		if string(other) == string(name) {
 			return true

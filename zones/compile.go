@@ -15,16 +15,29 @@ type compiler struct {
 	*builder
 	zone   *Zone
 	steer  *steerer
+	nodes  []uint32 // by name: the offset of its node; 0: it lies outside the zone
 	beside []beside
 
-	owner []byte // the name that is being compiled
-	spots []spot // suffixes that pointers of the RRset that is being compiled may lead to
+	owner []byte  // the name that is being compiled
+	sets  []rrset // of it
+	spots []spot  // suffixes that pointers of the RRset that is being compiled may lead to
 }
 
-// beside is a set that may have additional records, or a part of a steered set.
+// rrset is an RRset to be compiled.
+type rrset struct {
+	typ     uint16
+	regions uint64     // 0: static
+	records []uint32   // if it is static
+	parts   [][]uint32 // else: the records of each region
+}
+
+// beside is records that may have additional ones.
 type beside struct {
-	node, set uint32
-	part      int // index into Zone.parts; negative: the set itself
+	owner uint32
+	typ   uint16
+	set   uint32 // offset of their set
+	span  uint32 // offset of their span
+	size  uint32 // octets of the records behind it
 }
 
 // compile checks the records and makes the zone. If there are faults that are
@@ -34,34 +47,30 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	b.arrange()
 	z := &Zone{
 		origin:  b.text(b.apex),
+		apex:    bytes.Clone(b.names.name(b.apex)),
 		records: len(b.order),
-		slots:   b.names.slots,
-		nodes:   make([]node, 0, b.names.len()),
-		sets:    make([]set, 0, len(b.groups)),
-		links:   make([]link, 1),
-		wire:    make([]byte, 0, len(b.names.text)+len(b.rdata)+fixed*len(b.records)),
+		arena:   make(arena, word, b.arenaSize()),
 	}
-	c := &compiler{builder: b, zone: z, steer: newSteerer(b, s, lenient)}
+	c := &compiler{builder: b, zone: z, steer: newSteerer(b, s, lenient), nodes: make([]uint32, b.names.len())}
 	if s.RegionOf != nil {
-		z.servers = c.steer.findTargets(others.within(b.names.name(b.apex)))
+		z.servers = c.steer.findTargets(others.within(z.apex))
 		c.steer.findLabels()
 	}
 	b.checkApex()
 	for i := range uint32(b.names.len()) {
 		b.check(i)
-		c.name(i)
-	}
-	for i, parent := range b.parents {
-		if parent != 0 && b.wildcard(uint32(i)) {
-			z.nodes[parent-1].wildcard = uint32(i) + 1
+		if (b.parents[i] != 0 || i == b.apex) && len(z.arena) < maxCompiled {
+			c.name(i)
 		}
 	}
+	if len(z.arena) >= maxCompiled {
+		b.faults.errorf(place{}, "the zone takes %d octets or more in memory; split it", maxCompiled)
+	}
+	c.connect()
 	for _, b := range c.beside {
 		c.additional(b)
 	}
-	// Find has read the apex when a lookup reads what stands beside it.
-	apex := z.nodes[b.apex]
-	z.apex = z.wire[apex.name:][:apex.length:apex.length]
+	z.arena = append(z.arena, make([]byte, reach)...)
 	c.soa()
 	z.pinned = c.steer.effective
 	slices.Sort(z.steered)
@@ -69,106 +78,146 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	return z
 }
 
+// maxCompiled is where no name is added to an arena any more: its offsets have 32
+// bits, and one name takes less than the rest.
+const maxCompiled = 3 << 30
+
+// arenaSize returns how many octets a zone takes where nothing is steered, or
+// compressed.
+func (b *builder) arenaSize() int {
+	size := word + reach + len(b.rdata) + fixed*len(b.records) + word*len(b.groups)
+	for i := range uint32(b.names.len()) {
+		size += word + len(b.names.name(i)) - len(b.names.name(b.apex)) + align/2
+	}
+	return size
+}
+
 // name compiles a name and its RRsets.
 func (c *compiler) name(i uint32) {
-	z, name := c.zone, c.names.name(i)
-	c.owner = name
-	n := node{name: uint32(len(z.wire)), length: uint8(len(name)), sets: uint32(len(z.sets)), cut: c.cuts[i]}
-	z.deepest = max(z.deepest, len(name))
-	z.wire = append(z.wire, name...)
+	z, at := c.zone, uint32(len(c.zone.arena))
+	c.owner = c.names.name(i)
+	c.nodes[i] = at
+	z.deepest = max(z.deepest, len(c.owner))
+	name := z.relative(c.owner)
+	z.arena = append(append(z.arena, make([]byte, word)...), name...)
 	p := c.steer.plan(i)
-	for _, g := range c.groupsOf(i) {
-		if g.typ == dns.TypeDNAME {
-			n.flags |= isRedirect
+	c.gather(i, p)
+	var flags uint8
+	for _, s := range c.sets {
+		c.set(i, s)
+		if s.typ == dns.TypeDNAME {
+			flags |= isRedirect
 		}
-		c.rrset(g, p)
+		if s.regions != 0 {
+			flags |= isSteered
+			z.regions = append(z.regions, s.regions)
+		}
+	}
+	if flags&isSteered != 0 {
+		z.steered = append(z.steered, nameText(c.owner))
+	} else if p.regions != 0 {
+		z.single = append(z.single, OneRegion{nameText(c.owner), c.steer.regionNames(p.regions)})
+	}
+	z.arena.put(at, uint64(len(name))|uint64(flags)<<8|uint64(len(c.sets))<<16)
+	z.arena = append(z.arena, make([]byte, -len(z.arena)&(align-1))...)
+}
+
+// gather finds out which RRsets a name has, by type.
+func (c *compiler) gather(i uint32, p plan) {
+	c.sets = c.sets[:0]
+	for _, g := range c.groupsOf(i) {
+		if p.hides(g.typ) {
+			continue
+		}
+		s := rrset{typ: g.typ, records: c.all(g)}
+		if p.leaveOut {
+			if s.records = c.steer.usable(s.records); len(s.records) == 0 {
+				continue
+			}
+		}
+		s.regions = c.steer.regionsOf(s.records, p.regions)
+		for left := s.regions; left != 0; left &= left - 1 {
+			region := left & -left
+			s.parts = append(s.parts, slices.DeleteFunc(slices.Clone(s.records), func(r uint32) bool {
+				return c.steer.regionsOfRecord(r, p.regions)&region == 0
+			}))
+		}
+		c.sets = append(c.sets, s)
 	}
 	for _, l := range p.labels {
-		c.labelled(l)
+		s := rrset{typ: l.typ, regions: l.regions, parts: l.records}
+		if bits.OnesCount64(l.regions) < 2 {
+			s = rrset{typ: l.typ, records: slices.Concat(l.records...)}
+			if l.typ == dns.TypeCNAME {
+				s.records = s.records[:1] // a name has one CNAME
+			}
+		}
+		c.sets = append(c.sets, s)
 	}
-	if own := z.sets[n.sets:]; len(p.labels) > 0 {
-		slices.SortFunc(own, func(x, y set) int { return cmp.Compare(x.typ, y.typ) })
+	if len(p.labels) > 0 {
+		slices.SortStableFunc(c.sets, func(x, y rrset) int { return cmp.Compare(x.typ, y.typ) })
 	}
-	n.count = uint16(len(z.sets) - int(n.sets))
-	for _, s := range z.sets[n.sets:] {
-		if z.links[s.link].regions != 0 {
-			n.flags |= isSteered
+}
+
+// set appends an RRset of a name.
+func (c *compiler) set(owner uint32, s rrset) {
+	z, set := c.zone, uint32(len(c.zone.arena))
+	z.arena = append(z.arena, make([]byte, word)...)
+	body := set + word
+	w := uint64(s.typ)
+	if pointsOn(s.typ) {
+		w |= setSpanned
+	}
+	if s.regions == 0 {
+		count := c.append(beside{owner: owner, typ: s.typ, set: set}, s.records, c.ttl(s.records))
+		w |= uint64(count) << 16
+	} else {
+		w |= setSteered
+		z.arena = append(z.arena, make([]byte, word+word*len(s.parts))...)
+		z.arena.put(body, s.regions)
+		for i, records := range s.parts {
+			start := uint32(len(z.arena))
+			count := c.append(beside{owner: owner, typ: s.typ, set: set}, records, min(c.ttl(records), c.steer.TTL))
+			size := uint32(len(z.arena)) - start
+			z.arena.put(body+word+word*uint32(i), uint64(start-body)|uint64(size)<<32|uint64(count)<<48)
 		}
 	}
-	if n.flags&isSteered != 0 {
-		z.steered = append(z.steered, nameText(name))
-	} else if p.regions != 0 {
-		z.single = append(z.single, OneRegion{nameText(name), c.steer.regionNames(p.regions)})
-	}
-	z.nodes = append(z.nodes, n)
+	z.arena.put(set, w|uint64(uint32(len(z.arena))-body)<<32)
 }
 
-// rrset compiles an RRset that stands at the owner itself.
-func (c *compiler) rrset(g group, p plan) {
-	if p.hides(g.typ) {
-		return
-	}
-	records := c.all(g)
-	if p.leaveOut {
-		if records = c.steer.usable(records); len(records) == 0 {
-			return
-		}
-	}
-	regions := c.steer.regionsOf(records, p.regions)
-	if regions == 0 {
-		c.static(g.typ, records)
-		return
-	}
-	var groups [][]uint32
-	for left := regions; left != 0; left &= left - 1 {
-		region := left & -left
-		groups = append(groups, slices.DeleteFunc(slices.Clone(records), func(r uint32) bool {
-			return c.steer.regionsOfRecord(r, p.regions)&region == 0
-		}))
-	}
-	c.split(g.typ, regions, groups)
-}
-
-// labelled compiles an RRset that stands at the region labels of the owner.
-func (c *compiler) labelled(l labelled) {
-	if bits.OnesCount64(l.regions) > 1 {
-		c.split(l.typ, l.regions, l.records)
-		return
-	}
-	if l.typ == dns.TypeCNAME {
-		l.records = l.records[:1] // a name has one CNAME
-	}
-	c.static(l.typ, slices.Concat(l.records...))
-}
-
-// static appends an RRset that does not depend on the region.
-func (c *compiler) static(typ uint16, records []uint32) {
+// append appends records, behind a span if they may have additional ones, and
+// returns how many they are.
+func (c *compiler) append(b beside, records []uint32, ttl uint32) (count uint16) {
 	z := c.zone
-	s := set{typ: typ, ttl: c.ttl(records)}
-	s.wire, s.size, s.count = c.emit(records, s.ttl)
-	if pointsOn(typ) {
-		c.beside = append(c.beside, beside{uint32(len(z.nodes)), uint32(len(z.sets)), -1})
+	if pointsOn(b.typ) {
+		b.span = uint32(len(z.arena))
+		z.arena = append(z.arena, make([]byte, word)...)
 	}
-	z.sets = append(z.sets, s)
+	b.size, count = c.emit(records, ttl)
+	if b.span != 0 {
+		c.beside = append(c.beside, b)
+	}
+	return count
 }
 
-// split appends an RRset of which every region has a part: groups[i] is the
-// records of the i-th region of regions.
-func (c *compiler) split(typ uint16, regions uint64, groups [][]uint32) {
-	z := c.zone
-	s := set{typ: typ, ttl: c.steer.TTL, link: uint32(len(z.links)), wire: uint32(len(z.wire))}
-	z.links = append(z.links, link{regions: regions, parts: uint32(len(z.parts))})
-	for _, records := range groups {
-		ttl := min(c.ttl(records), c.steer.TTL)
-		s.ttl = min(s.ttl, ttl)
-		var p part
-		p.wire, p.size, p.count = c.emit(records, ttl)
-		if pointsOn(typ) {
-			c.beside = append(c.beside, beside{uint32(len(z.nodes)), uint32(len(z.sets)), len(z.parts)})
+// connect makes each node lead to its cut, else to the wildcard below it, and
+// enters all nodes in the index.
+func (c *compiler) connect() {
+	a, x := c.zone.arena, newIndex(len(c.nodes), len(c.zone.arena))
+	for i, at := range c.nodes {
+		if at == 0 {
+			continue
 		}
-		z.parts = append(z.parts, p)
+		name := c.names.name(uint32(i))
+		x.add(Hash(name), at)
+		if cut := c.cuts[i]; cut != 0 {
+			a.put(at, a.word(at)|uint64(isCut)<<8|uint64(c.nodes[cut-1])<<32)
+		} else if isWildcard(name) && c.parents[i] != 0 {
+			parent := c.nodes[c.parents[i]-1]
+			a.put(parent, a.word(parent)|uint64(at)<<32)
+		}
 	}
-	z.sets = append(z.sets, s)
+	c.zone.index = x
 }
 
 // ttl returns the least TTL of records; they differ only across region labels.
@@ -183,10 +232,11 @@ func (c *compiler) ttl(records []uint32) uint32 {
 // fixed is the length of a record in RRset.Wire without its RDATA.
 const fixed = 12
 
-// emit appends records to the wire in the form of RRset.Wire.
-func (c *compiler) emit(records []uint32, ttl uint32) (start, size uint32, count uint16) {
-	z, at := c.zone, len(c.zone.wire)
-	c.startNames(c.records[records[0]].typ)
+// emit appends records in the form of RRset.Wire.
+func (c *compiler) emit(records []uint32, ttl uint32) (size uint32, count uint16) {
+	z, at := c.zone, len(c.zone.arena)
+	first := c.records[records[0]]
+	c.startNames(first.typ)
 	for _, i := range records {
 		r := c.records[i]
 		own := ttl
@@ -197,24 +247,26 @@ func (c *compiler) emit(records []uint32, ttl uint32) (start, size uint32, count
 			c.faults.errorf(r.place, "the data of this %s record of %s is cut off, or its name is none", dns.Type(r.typ), c.text(r.owner))
 			continue
 		}
-		z.wire = append(z.wire, 0xC0, 12)
-		z.wire = binary.BigEndian.AppendUint16(z.wire, r.typ)
-		z.wire = binary.BigEndian.AppendUint16(z.wire, dns.ClassINET)
-		z.wire = binary.BigEndian.AppendUint32(z.wire, own)
-		z.wire = append(z.wire, 0, 0)
-		rdata := len(z.wire)
+		z.arena = append(z.arena, 0xC0, 12)
+		z.arena = binary.BigEndian.AppendUint16(z.arena, r.typ)
+		z.arena = binary.BigEndian.AppendUint16(z.arena, dns.ClassINET)
+		z.arena = binary.BigEndian.AppendUint32(z.arena, own)
+		z.arena = append(z.arena, 0, 0)
+		rdata := len(z.arena)
 		c.compress(r.typ, c.data(r), at)
-		binary.BigEndian.PutUint16(z.wire[rdata-2:], uint16(len(z.wire)-rdata))
+		binary.BigEndian.PutUint16(z.arena[rdata-2:], uint16(len(z.arena)-rdata))
 	}
 	// RFC 1035 section 4.2.2: a message over TCP has at most 65535 octets. The
 	// header, the longest question and an OPT record take their share.
 	const room = 65535 - 12 - (maxName + 4) - 64
-	if length := len(z.wire) - at; length > room {
-		first := c.records[records[0]]
+	length := len(z.arena) - at
+	if length > room {
 		c.faults.errorf(first.place, "the %s records of %s take %d octets: no message can hold more than %d; take some out",
 			dns.Type(first.typ), c.text(first.owner), length, room)
+		z.arena = z.arena[:at] // nor could the words before them say so
+		return 0, 0
 	}
-	return uint32(at), uint32(len(z.wire) - at), uint16(len(records))
+	return uint32(length), uint16(len(records))
 }
 
 // appendLower appends the wire name at the start of b in lower case.
@@ -228,16 +280,16 @@ func appendLower(dst, b []byte) []byte {
 // soa takes place, serial and the negative answer from the SOA record.
 func (c *compiler) soa() {
 	z := c.zone
-	s, ok := z.typed(&z.nodes[c.apex], dns.TypeSOA)
-	if !ok || s.Count != 1 || len(s.Wire) < fixed+20 {
+	apex := z.arena.node(c.nodes[c.apex])
+	s := &z.negative
+	if !z.typed(&apex, dns.TypeSOA, s) || s.Count != 1 || len(s.Wire) < fixed+20 {
 		return // reported as a fault
 	}
 	g, _ := c.get(c.apex, dns.TypeSOA)
 	z.file, z.line = c.faults.files[c.at(g).file], int(c.at(g).line)
 	numbers := s.Wire[len(s.Wire)-20:]
 	z.serial = binary.BigEndian.Uint32(numbers)
-	s.TTL = min(s.TTL, binary.BigEndian.Uint32(numbers[16:]))
 	s.Wire = bytes.Clone(s.Wire)
-	binary.BigEndian.PutUint32(s.Wire[6:], s.TTL)
-	z.negative = s
+	ttl := s.Wire[6:]
+	binary.BigEndian.PutUint32(ttl, min(binary.BigEndian.Uint32(ttl), binary.BigEndian.Uint32(numbers[16:])))
 }

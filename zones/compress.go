@@ -97,18 +97,18 @@ func (c *compiler) startNames(typ uint16) {
 	}
 }
 
-// compress appends RDATA whose RRset starts at offset start of the wire.
+// compress appends RDATA whose RRset starts at offset start of the arena.
 func (c *compiler) compress(typ uint16, rdata []byte, start int) {
 	z := c.zone
 	skip, names := Names(typ)
-	z.wire = append(z.wire, rdata[:skip]...)
+	z.arena = append(z.arena, rdata[:skip]...)
 	rdata = rdata[skip:]
 	for range names {
 		n := nameLength(rdata)
 		c.appendName(rdata[:n], start)
 		rdata = rdata[n:]
 	}
-	z.wire = append(z.wire, rdata...)
+	z.arena = append(z.arena, rdata...)
 }
 
 // hasNames reports whether RDATA has the names of its type. Whatever form it was
@@ -135,16 +135,16 @@ func (c *compiler) appendName(name []byte, start int) {
 	for ; name[0] != 0; name = name[1+int(name[0]):] {
 		for _, s := range c.spots {
 			if string(s.name) == string(name) {
-				z.wire = binary.BigEndian.AppendUint16(z.wire, pointer|s.offset)
+				z.arena = binary.BigEndian.AppendUint16(z.arena, pointer|s.offset)
 				return
 			}
 		}
-		if at := len(z.wire) - start; at < PointerReach {
+		if at := len(z.arena) - start; at < PointerReach {
 			c.spots = append(c.spots, spot{name, uint16(header + len(c.owner) + question + at)})
 		}
-		z.wire = append(z.wire, name[:1+int(name[0])]...)
+		z.arena = append(z.arena, name[:1+int(name[0])]...)
 	}
-	z.wire = append(z.wire, 0)
+	z.arena = append(z.arena, 0)
 }
 
 // appendExpanded appends the name at offset at of the wire of an RRset, which

@@ -123,10 +123,14 @@ func loadAsParser(t *testing.T, text, part string) {
 	j := job{source: files, dir: "zones", name: "example.zone", origin: wireName(t, "example."), fixed: true, steering: testSteering()}
 	z, faults := j.load()
 	checkFaults(t, z, faults)
+	if z != nil {
+		verify(t, z)
+	}
 	j.steering = Steering{}
 	if z, _ = j.load(); z == nil {
 		return
 	}
+	verify(t, z)
 	got := records(z)
 	upper := strings.ToUpper(text + part)
 	if strings.Contains(upper, "$GENERATE") || glued.MatchString(upper) { // the parser does not take them as BIND does
@@ -173,11 +177,13 @@ func checkFaults(t *testing.T, z *Zone, faults []Fault) {
 // records is what a zone without steering holds, each record once as wire.
 func records(z *Zone) map[string]bool {
 	set := make(map[string]bool)
-	for _, n := range z.nodes {
-		owner := string(z.wire[n.name : n.name+uint32(n.length)])
-		for i := n.sets; i < n.sets+uint32(n.count); i++ {
-			for _, record := range recordsIn([]byte(owner), z.set(i).Wire) {
-				set[owner+foldedRecord(record)] = true
+	for n := range z.arena.nodes() {
+		owner := z.name(&n)
+		for at := range eachSet(z, n) {
+			var s RRset
+			z.arena.set(at, &s)
+			for _, record := range recordsIn(owner, s.Wire) {
+				set[string(owner)+foldedRecord(record)] = true
 			}
 		}
 	}

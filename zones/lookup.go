@@ -1,8 +1,6 @@
 package zones
 
 import (
-	"bytes"
-
 	"github.com/miekg/dns"
 )
 
@@ -18,19 +16,21 @@ const maxLabels = 127
 // touches and reaches for them all first: the processor then waits for the
 // memory of all at once.
 func (z *Zone) Touch(hash uint64) uint32 {
-	if len(z.slots) == 0 {
+	x := &z.index
+	if len(x.slots) == 0 {
 		return 0 // it failed
 	}
-	return z.slots[hash&uint64(len(z.slots)-1)].node
+	return x.offset(x.slots[x.home(hash)])
 }
 
-// Reach reads the memory that Touch found, the name itself if nothing collides.
-// What it returns means nothing; add it up, or the compiler leaves the reading out.
+// Reach reads the memory that Touch found: what the name owns, if nothing
+// collides. What it returns means nothing; add it up, or the compiler leaves the
+// reading out.
 func (z *Zone) Reach(touched uint32) uint32 {
 	if touched == 0 {
 		return 0
 	}
-	return z.nodes[touched-1].name
+	return uint32(z.arena[touched]) + uint32(z.arena[touched+line])
 }
 
 // Lookup finds what the zone has to say about a name and type: RFC 1034 section
@@ -42,85 +42,113 @@ func (z *Zone) Lookup(qname []byte, qtype uint16) Result {
 }
 
 // LookupHashed is Lookup for who has the Hash of qname already.
-func (z *Zone) LookupHashed(qname []byte, hash uint64, qtype uint16) Result {
-	if i, ok := z.find(qname, hash); ok {
-		return z.exact(i, qname, qtype)
-	}
-	encloser, length, ok := z.closestEncloser(qname)
-	if !ok {
-		return Result{Outcome: NXDomain, Owner: len(qname)} // not below the apex
-	}
-	n := &z.nodes[encloser]
-	switch {
-	case n.cut != 0:
-		return z.refer(n.cut - 1)
-	case n.flags&isRedirect != 0:
-		s, _ := z.typed(n, dns.TypeDNAME)
-		return Result{Outcome: Redirect, Set: s, Owner: length}
-	case n.wildcard != 0 && !hasRegionLabel(qname):
-		r := z.answer(&z.nodes[n.wildcard-1], qname, qtype)
-		r.Wildcard = true
+func (z *Zone) LookupHashed(qname []byte, hash uint64, qtype uint16) (r Result) {
+	r.Owner = len(qname)
+	if len(qname) < len(z.apex) {
+		r.Outcome = NXDomain // not below the apex
 		return r
 	}
-	return Result{Outcome: NXDomain, Owner: len(qname)}
-}
-
-// exact answers for a name that exists. At a cut the parent has the say about
-// DS alone (RFC 4035 section 3.1.4.1).
-func (z *Zone) exact(i uint32, qname []byte, qtype uint16) Result {
-	n := &z.nodes[i]
-	if n.cut == 0 || (n.cut == i+1 && qtype == dns.TypeDS) {
-		return z.answer(n, qname, qtype)
+	if n, ok := z.find(z.relative(qname), hash); ok {
+		z.exact(&n, qtype, &r)
+		return r
 	}
-	return z.refer(n.cut - 1)
-}
-
-// refer is the referral of the cut at node i.
-func (z *Zone) refer(i uint32) Result {
-	n := &z.nodes[i]
-	s, _ := z.typed(n, dns.TypeNS)
-	return Result{Outcome: Referral, Set: s, Owner: int(n.length)}
-}
-
-// answer picks the RRset of the type, else the CNAME, from the node that
-// matched. A query for ANY gets one RRset (RFC 8482 section 4.1).
-func (z *Zone) answer(n *node, qname []byte, qtype uint16) Result {
-	r := Result{Outcome: NoData, Owner: len(qname), Steered: n.flags&isSteered != 0}
-	if qtype == dns.TypeANY && n.count > 0 {
-		r.Outcome, r.Set = Answer, z.any(n)
-	} else if s, ok := z.typed(n, qtype); ok {
-		r.Outcome, r.Set = Answer, s
-	} else if s, ok := z.typed(n, dns.TypeCNAME); ok {
-		r.Outcome, r.Set = Alias, s
+	n, length, ok := z.closestEncloser(qname)
+	switch {
+	case !ok:
+		r.Outcome = NXDomain
+	case n.flags&isCut != 0:
+		z.refer(n.other, &r)
+	case n.flags&isRedirect != 0:
+		z.typed(&n, dns.TypeDNAME, &r.Set)
+		r.Outcome, r.Owner = Redirect, length
+	case n.other != 0 && !hasRegionLabel(qname):
+		r.Wildcard = true
+		star := z.arena.node(n.other)
+		z.answer(&star, qtype, &r)
+	default:
+		r.Outcome = NXDomain
 	}
 	return r
 }
 
-// typed returns the RRset of a type at a node.
-func (z *Zone) typed(n *node, typ uint16) (RRset, bool) {
-	for i := n.sets; i < n.sets+uint32(n.count); i++ {
-		if z.sets[i].typ == typ {
-			return z.setOf(n, i), true
-		}
+// relative returns a name without the apex, as the arena has it.
+func (z *Zone) relative(name []byte) []byte { return name[:len(name)-len(z.apex)] }
+
+// exact answers for a name that exists. At a cut the parent has the say about
+// DS alone (RFC 4035 section 3.1.4.1).
+func (z *Zone) exact(n *node, qtype uint16, r *Result) {
+	if n.flags&isCut == 0 || n.other == n.at() && qtype == dns.TypeDS {
+		z.answer(n, qtype, r)
+		return
 	}
-	return RRset{}, false
+	z.refer(n.other, r)
 }
 
-// any returns one of the RRsets of a node: the first that is the same for
-// everybody and whatever is drained, else the first.
-func (z *Zone) any(n *node) RRset {
-	for i := n.sets; i < n.sets+uint32(n.count); i++ {
-		if z.links[z.sets[i].link].regions == 0 {
-			return z.setOf(n, i)
-		}
+// refer is the referral of a cut.
+func (z *Zone) refer(cut uint32, r *Result) {
+	n := z.arena.node(cut)
+	z.typed(&n, dns.TypeNS, &r.Set)
+	r.Outcome, r.Owner = Referral, z.length(&n)
+}
+
+// answer picks the RRset of the type, else the CNAME, from the node that
+// matched. A query for ANY gets one RRset (RFC 8482 section 4.1).
+func (z *Zone) answer(n *node, qtype uint16, r *Result) {
+	r.Steered = n.flags&isSteered != 0
+	switch {
+	case z.typed(n, qtype, &r.Set), qtype == dns.TypeANY && z.any(n, &r.Set):
+		r.Outcome = Answer
+	case z.typed(n, dns.TypeCNAME, &r.Set):
+		r.Outcome = Alias
+	default:
+		r.Outcome = NoData
 	}
-	return z.setOf(n, n.sets)
+}
+
+// length returns how many octets the name of a node has.
+func (z *Zone) length(n *node) int { return int(n.length) + len(z.apex) }
+
+// typed reads the RRset of a type at a node into s.
+func (z *Zone) typed(n *node, typ uint16, s *RRset) bool {
+	at := n.first()
+	for range n.sets {
+		h := z.arena.head(at)
+		if h.typ() == typ {
+			z.own(n, at, s)
+			return true
+		}
+		at += word + h.size()
+	}
+	return false
+}
+
+// any reads one of the RRsets of a node into s: the first that is the same for
+// everybody and whatever is drained, else the first.
+func (z *Zone) any(n *node, s *RRset) bool {
+	at := n.first()
+	for range n.sets {
+		if !z.arena.head(at).steered() {
+			z.own(n, at, s)
+			return true
+		}
+		at = z.arena.next(at)
+	}
+	if n.sets > 0 {
+		z.own(n, n.first(), s)
+	}
+	return n.sets > 0
+}
+
+// own reads the RRset at an offset, which is one of the node's, into s.
+func (z *Zone) own(n *node, at uint32, s *RRset) {
+	s.OwnerLength = uint16(z.length(n))
+	z.arena.set(at, s)
 }
 
 // closestEncloser finds the longest existing name above qname (RFC 4592 section
 // 3.3.1) and its length. All names above an existing one exist, so halving finds
 // it: a name of many labels, which costs its sender nothing, costs little here.
-func (z *Zone) closestEncloser(qname []byte) (i uint32, length int, ok bool) {
+func (z *Zone) closestEncloser(qname []byte) (encloser node, length int, ok bool) {
 	var above [maxLabels]uint8 // where the names above qname begin, the longest first
 	n := 0
 	for at := 0; len(qname)-at > len(z.apex); {
@@ -133,32 +161,14 @@ func (z *Zone) closestEncloser(qname []byte) (i uint32, length int, ok bool) {
 	for lo := 0; lo < n; {
 		middle := (lo + n) / 2
 		name := qname[above[middle]:]
-		if at, exists := z.find(name, Hash(name)); exists {
-			i, length, ok = at, len(name), true
+		if found, exists := z.find(z.relative(name), Hash(name)); exists {
+			encloser, length, ok = found, len(name), true
 			n = middle
 		} else {
 			lo = middle + 1
 		}
 	}
-	return i, length, ok
-}
-
-// find returns the node of a name.
-func (z *Zone) find(name []byte, h uint64) (uint32, bool) {
-	mask := uint64(len(z.slots) - 1)
-	for at := h & mask; ; at = (at + 1) & mask {
-		s := z.slots[at]
-		if s.node == 0 {
-			return 0, false
-		}
-		if s.tag != uint32(h>>32) {
-			continue
-		}
-		n := &z.nodes[s.node-1]
-		if bytes.Equal(z.wire[n.name:n.name+uint32(n.length)], name) {
-			return s.node - 1, true
-		}
-	}
+	return encloser, length, ok
 }
 
 // hasRegionLabel reports whether one of the labels of name is _region. Such a

@@ -165,6 +165,7 @@ func TestLookupAgainstTwin(t *testing.T) {
 		if z == nil {
 			continue // it breaks a rule: TestBadZones
 		}
+		verify(t, z)
 		w := newTwin(t, text)
 		for range 20 {
 			name, typ := randomName(r), types[r.IntN(len(types))]
@@ -232,6 +233,7 @@ func TestSteeringAgainstTwin(t *testing.T) {
 		if z == nil {
 			t.Fatal(faults)
 		}
+		verify(t, z)
 		got, want := z.Lookup(name, dns.TypeA), len(parts) > 1
 		if got.Set.Steered() != want || got.Steered != want || slices.Contains(z.steered, "play.example.") != want || slices.ContainsFunc(z.single, func(s OneRegion) bool { return s.Name == "play.example." }) == want {
 			t.Fatalf("steered: %+v, want %t in\n%s", got, want, text)

@@ -78,8 +78,8 @@ func (v *View) Exhausted(drained uint64) (n int, origin string) {
 		return 0, ""
 	}
 	for _, z := range v.zones {
-		for _, l := range z.links {
-			if l.regions != 0 && l.regions&^drained == 0 {
+		for _, regions := range z.regions {
+			if regions&^drained == 0 {
 				n, origin = n+1, z.origin
 			}
 		}
@@ -103,8 +103,8 @@ func (v *View) All() iter.Seq[*Zone] {
 func (v *View) Names() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, z := range v.zones {
-			for _, n := range z.nodes {
-				if !yield(nameText(z.wire[n.name:][:n.length])) {
+			for n := range z.arena.nodes() {
+				if !yield(nameText(z.name(&n))) {
 					return
 				}
 			}

@@ -7,8 +7,8 @@
 package zones
 
 import (
-	"math/bits"
 	"net/netip"
+	"slices"
 )
 
 // Steering tells the loader which region an address or a label belongs to, and
@@ -44,7 +44,6 @@ const (
 type RRset struct {
 	Type  uint16
 	Count uint16 // of records in Wire
-	TTL   uint32 // seconds; of a steered RRset already capped, the least of its regions
 	// Wire is the records one after another, as they stand in the response to a
 	// question for their very owner: the owner as the pointer C0 0C, TYPE, CLASS,
 	// TTL, RDLENGTH and RDATA, its letter case kept. Names in RDATA are compressed
@@ -60,8 +59,9 @@ type RRset struct {
 	// region i. 0 means that the RRset is static.
 	Regions uint64
 
-	link uint32 // index into Zone.links
-	span        // what belongs beside the records
+	body    uint32 // where the regions are in the arena, if it is steered
+	span    uint32 // where it is in the arena; 0: nothing belongs beside the records
+	spanned bool   // its records have a span
 }
 
 // Steered reports whether the RRset depends on the region: see Zone.Narrow.
@@ -91,7 +91,7 @@ type Additional struct {
 	Required bool
 }
 
-// Zone is one zone in compiled form. Its arenas hold no pointers, so a zone of
+// Zone is one zone in compiled form. Its arena holds no pointers, so a zone of
 // a million records costs the garbage collector nothing.
 type Zone struct {
 	origin  string
@@ -104,14 +104,11 @@ type Zone struct {
 
 	negative RRset
 
-	slots   []slot // open addressing, a power of two, at most half full
-	deepest int    // length in octets of the longest name
-	nodes   []node // in the order of the files; 0 is the apex
-	sets    []set  // those of a node stand together, by type
-	links   []link // 0 is nobody's
-	parts   []part
+	index   index
+	deepest int // length in octets of the longest name
+	arena   arena
 	extras  []extra
-	wire    []byte // per node its name, then its RRsets: one stretch of memory for one query
+	regions []uint64 // of each steered RRset
 
 	servers []string // wire names of NS targets that other zones may answer for, sorted
 	pinned  []string // wire names of NS targets of other zones that keep a name here from being steered
@@ -123,61 +120,8 @@ type Zone struct {
 // go, so it is static.
 type OneRegion struct{ Name, Region string }
 
-// slot is one place of the hash table. node 0 stands for "free" because the
-// index is one too high.
-type slot struct {
-	tag  uint32 // upper half of the hash
-	node uint32 // index into nodes, plus one
-}
-
-// node is a name that exists: it owns records or stands above a name that does
-// (an empty non-terminal).
-type node struct {
-	name     uint32 // offset of the wire name in wire
-	sets     uint32 // first in sets
-	wildcard uint32 // the node of the child "*", plus one; 0: none
-	cut      uint32 // the node of the cut at or above, plus one; 0: authoritative
-	count    uint16 // of sets
-	length   uint8  // of the wire name
-	flags    uint8
-}
-
-const (
-	isRedirect uint8 = 1 << iota // owns a DNAME
-	isSteered                    // owns a steered RRset
-)
-
-// set is an RRset at rest.
-type set struct {
-	typ, count uint16
-	ttl        uint32
-	wire, size uint32
-	link       uint32 // 0: static, without additional addresses
-}
-
-// link is what few RRsets have: regions, or additional records.
-type link struct {
-	regions uint64
-	parts   uint32 // first in parts, one for each bit of regions
-	span
-}
-
-// part is the records of one region of a steered RRset.
-type part struct {
-	wire, size uint32
-	span
-	count uint16
-}
-
-// span is the additional RRsets of some records: extras[extras:extras+beside],
-// of which the first few are required.
-type span struct {
-	extras           uint32
-	beside, required uint16
-}
-
 // extra is an additional RRset: the name at an offset in the wire of the records
-// that it belongs to owns sets[set].
+// that it belongs to owns the set at an offset in the arena.
 type extra struct {
 	target int32 // negative: the owner of these records
 	set    uint32
@@ -204,39 +148,30 @@ func (z *Zone) Failed() bool { return z.failed }
 // section 5). Its owner is the apex.
 func (z *Zone) Negative() *RRset { return &z.negative }
 
+// name returns the wire name of a node.
+func (z *Zone) name(n *node) []byte { return slices.Concat(z.arena[n.name:n.first()], z.apex) }
+
 // Narrow leaves of a steered RRset the records of one region, as if it were
 // static; none if the region has none.
 func (z *Zone) Narrow(s *RRset, region uint8) {
-	bit := uint64(1) << region
-	if s.Regions&bit != 0 {
-		p := &z.parts[z.links[s.link].parts+uint32(bits.OnesCount64(s.Regions&(bit-1)))]
-		end := p.wire + p.size
-		s.Wire, s.Count, s.span = z.wire[p.wire:end:end], p.count, p.span
+	if s.Regions>>region&1 != 0 {
+		z.arena.narrow(s, region)
 	}
 	s.Regions = 0
 }
 
 // Additional returns the i-th RRset that belongs beside s: see compiler.additional.
 // It returns false when there is no i-th.
-func (z *Zone) Additional(s *RRset, i int) (Additional, bool) {
-	if i < 0 || i >= int(s.beside) {
-		return Additional{}, false
+func (z *Zone) Additional(s *RRset, i int) (more Additional, ok bool) {
+	if s.span == 0 {
+		return more, false
 	}
-	x := z.extras[s.extras+uint32(i)]
-	return Additional{Target: int(x.target), Set: z.set(x.set), Required: i < int(s.required)}, true
-}
-
-// set returns the RRset at index i, without the length of its owner's name.
-func (z *Zone) set(i uint32) RRset {
-	s := &z.sets[i]
-	l := &z.links[s.link]
-	end := s.wire + s.size
-	return RRset{Type: s.typ, Count: s.count, TTL: s.ttl, Wire: z.wire[s.wire:end:end], Regions: l.regions, link: s.link, span: l.span}
-}
-
-// setOf returns the RRset at index i, which is one of the node's.
-func (z *Zone) setOf(n *node, i uint32) RRset {
-	s := z.set(i)
-	s.OwnerLength = uint16(n.length)
-	return s
+	first, beside, required := readSpan(z.arena.word(s.span))
+	if i < 0 || i >= beside {
+		return more, false
+	}
+	x := z.extras[int(first)+i]
+	more.Target, more.Required = int(x.target), i < required
+	z.arena.set(x.set, &more.Set)
+	return more, true
 }
