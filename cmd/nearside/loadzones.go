@@ -62,6 +62,7 @@ func newZoneLoader(c *Config, log zerolog.Logger, publish func(*zones.View)) *zo
 
 // load reads everything and returns what to serve.
 func (l *zoneLoader) load() *zones.View {
+	defer thrifty()()
 	view := l.store.ReloadAll()
 	l.finished(view)
 	return view
@@ -69,7 +70,7 @@ func (l *zoneLoader) load() *zones.View {
 
 // run reads again what changed or was asked for, until ctx ends.
 func (l *zoneLoader) run(ctx context.Context) {
-	l.store.Keep() // what load found
+	l.keep() // what load found
 	retry := time.NewTicker(retryKeeping)
 	defer retry.Stop()
 	for {
@@ -78,9 +79,9 @@ func (l *zoneLoader) run(ctx context.Context) {
 			return
 		case paths := <-l.changed:
 			if paths == nil {
-				l.serve(l.store.Reload())
+				l.serve(l.store.Reload)
 			} else {
-				l.serve(l.store.ReloadFiles(paths))
+				l.serve(func() *zones.View { return l.store.ReloadFiles(paths) })
 			}
 		case <-retry.C:
 			if l.store.Unkept() > 0 {
@@ -88,9 +89,9 @@ func (l *zoneLoader) run(ctx context.Context) {
 			}
 		case job := <-l.jobs:
 			if job.accept {
-				l.serve(l.store.Accept(job.zone))
+				l.serve(func() *zones.View { return l.store.Accept(job.zone) })
 			} else {
-				l.serve(l.store.ReloadAll())
+				l.serve(l.store.ReloadAll)
 			}
 			close(job.done)
 		}
@@ -134,11 +135,33 @@ func (l *zoneLoader) reload(ctx context.Context, accept bool, zone string) error
 	}
 }
 
-// serve hands a view on, and keeps what is new in it when that is done.
-func (l *zoneLoader) serve(view *zones.View) {
+// serve reloads, hands the view on, and keeps what is new in it when that is done.
+func (l *zoneLoader) serve(reload func() *zones.View) {
+	defer thrifty()()
+	view := reload()
 	l.publish(view)
 	l.finished(view)
+	l.keep()
+}
+
+// keep writes what is new to the disk.
+func (l *zoneLoader) keep() {
+	defer thrifty()()
 	l.store.Keep()
+}
+
+// loadGCPercent is by how much the heap may grow between two collections while
+// zones are loaded. What a load leaves behind are a few large pieces without
+// pointers: to collect them early costs little, and else the heap would double.
+const loadGCPercent = 10
+
+// thrifty makes the collector do that until the function that it returns is called.
+func thrifty() (restore func()) {
+	usual := debug.SetGCPercent(loadGCPercent)
+	if usual >= 0 && usual < loadGCPercent {
+		debug.SetGCPercent(usual)
+	}
+	return func() { debug.SetGCPercent(usual) }
 }
 
 // retryKeeping is how often zones that could not be kept on disk are tried again.
