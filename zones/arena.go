@@ -32,6 +32,12 @@ const (
 	reach = 2 * line // octets behind the last node: so far Zone.Reach reads
 )
 
+// maxCompiled is where no name is added to an arena any more, in octets: offsets
+// have 32 bits, and one name takes less than the rest (maxArena).
+const maxCompiled = 3 << 30
+
+func (a arena) full() bool { return uint64(len(a)) >= maxCompiled }
+
 // The flags of a node.
 const (
 	isRedirect uint8 = 1 << iota // owns a DNAME

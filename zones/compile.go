@@ -59,11 +59,11 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	b.checkApex()
 	for i := range uint32(b.names.len()) {
 		b.check(i)
-		if (b.parents[i] != 0 || i == b.apex) && len(z.arena) < maxCompiled {
+		if (b.parents[i] != 0 || i == b.apex) && !z.arena.full() {
 			c.name(i)
 		}
 	}
-	if len(z.arena) >= maxCompiled {
+	if z.arena.full() {
 		b.faults.errorf(place{}, "the zone takes %d octets or more in memory; split it", maxCompiled)
 	}
 	c.connect()
@@ -77,10 +77,6 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	slices.SortFunc(z.single, func(x, y OneRegion) int { return cmp.Compare(x.Name, y.Name) })
 	return z
 }
-
-// maxCompiled is where no name is added to an arena any more: its offsets have 32
-// bits, and one name takes less than the rest.
-const maxCompiled = 3 << 30
 
 // arenaSize returns how many octets a zone takes where nothing is steered, or
 // compressed.
