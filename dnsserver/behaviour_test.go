@@ -120,6 +120,12 @@ func newBench(t testing.TB, archive *txtar.Archive) *bench {
 	return b
 }
 
+// counted returns one of the responder's counters.
+func (b *bench) counted(i counter) uint64 {
+	b.r.counts.publish()
+	return b.r.counts.load(i)
+}
+
 func readRegions(t testing.TB, text string) (list []regions.Region) {
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)

@@ -13,25 +13,45 @@ const (
 	knownCodes = 24  // response codes
 )
 
-// counts are the counters of one responder. One goroutine at a time writes
-// them, so an addition never waits for another core; readers sum them up.
+// counter is one of the numbers that a responder keeps, zones apart.
+type counter uint16
+
+const (
+	countReceived  counter = iota // messages
+	countDropped                  // messages met with silence
+	countLost                     // responses that the kernel did not take
+	countPanics                   // queries that hit a bug
+	countLimited                  // responses dropped or emptied by the rate limit
+	countTruncated                // responses with TC set
+	countExhausted                // steered answers for which only drained regions were left
+	countOther                    // queries of types beyond knownTypes
+	countNoZone                   // queries for no zone of ours
+	countRcode                    // the first of knownCodes
+	countType      = countRcode + knownCodes
+	countRegion    = countType + knownTypes // the first of regions.Max
+	counters       = countRegion + regions.Max
+)
+
+// counts are the counters of one responder. One goroutine at a time writes them,
+// in memory of its own: an addition that others could see would wait for all
+// stores before it. Readers sum up what was published, once for each batch.
 type counts struct {
-	received  atomic.Uint64 // messages
-	dropped   atomic.Uint64 // messages met with silence
-	lost      atomic.Uint64 // responses that the kernel did not take
-	panics    atomic.Uint64 // queries that hit a bug
-	limited   atomic.Uint64 // responses dropped or emptied by the rate limit
-	truncated atomic.Uint64
-	exhausted atomic.Uint64 // steered answers for which only drained regions were left
-	rcodes    [knownCodes]atomic.Uint64
-	types     [knownTypes]atomic.Uint64
-	other     atomic.Uint64 // types beyond knownTypes
-	regions   [regions.Max]atomic.Uint64
+	tally   [counters]uint32 // not yet published
+	changed [counters]counter
+	n       int // of changed
+	run     zoneRun
+
+	published [counters]atomic.Uint64
 
 	perZone atomic.Pointer[zoneCounts]
-	noZone  atomic.Uint64 // queries for no zone of ours
 	retired retired
-	_       [64]byte // keeps the next responder's counters off this one's last cache line
+	_       [cacheLine]byte // keeps the next responder's counters off this one's last cache line
+}
+
+// zoneRun is queries for one zone in a row, not yet published.
+type zoneRun struct {
+	n     uint32
+	index int
 }
 
 // zoneCounts counts the queries for the zones of one view, by index. It holds
@@ -57,40 +77,77 @@ type retired struct {
 	total   map[string]uint64
 }
 
-func (c *counts) rcode(code int) { c.rcodes[code].Add(1) }
+// add counts n at once.
+func (c *counts) add(i counter, n int) {
+	if c.tally[i] == 0 {
+		c.changed[c.n] = i
+		c.n++
+	}
+	c.tally[i] += uint32(n)
+}
+
+// note counts what is rare: readers see it at once. It returns the sum.
+func (c *counts) note(i counter, n int) uint64 { return c.published[i].Add(uint64(n)) }
+
+// publish lets readers see what was counted.
+func (c *counts) publish() {
+	for _, i := range c.changed[:c.n] {
+		c.published[i].Add(uint64(c.tally[i]))
+		c.tally[i] = 0
+	}
+	c.n = 0
+	c.publishZone()
+}
+
+// load returns a counter as it was last published.
+func (c *counts) load(i counter) uint64 { return c.published[i].Load() }
+
+func (c *counts) rcode(code int) { c.add(countRcode+counter(code), 1) }
+
+func (c *counts) region(id regions.ID) { c.add(countRegion+counter(id), 1) }
 
 func (c *counts) question(qtype uint16) {
 	if qtype < knownTypes {
-		c.types[qtype].Add(1)
+		c.add(countType+counter(qtype), 1)
 	} else {
-		c.other.Add(1)
+		c.add(countOther, 1)
 	}
 }
 
-// zone counts a query for the zone at index of the view, -1 for none. The first
-// query of a new view takes the old counters out of service, which is the one
-// moment when a query pays for a reload: an allocation, however many zones.
+// zone counts a query for the zone at index of the view, -1 for none. All between
+// two publications are for zones of one view. The first query of a new view takes
+// the old counters out of service, which is the one moment when a query pays for a
+// reload: an allocation, however many zones.
 func (c *counts) zone(v *zones.View, index int) {
 	if index < 0 {
-		c.noZone.Add(1)
+		c.add(countNoZone, 1)
 		return
 	}
-	z := c.perZone.Load()
-	if origins := v.Origins(); !z.of(origins) {
-		z = c.retire(z, &zoneCounts{origins, make([]atomic.Uint64, len(origins))})
+	if c.run.n == 0 || c.run.index != index {
+		c.publishZone()
+		c.run.index = index
+		if z := c.perZone.Load(); !z.of(v.Origins()) {
+			c.retire(z, &zoneCounts{v.Origins(), make([]atomic.Uint64, len(v.Origins()))})
+		}
 	}
-	z.n[index].Add(1)
+	c.run.n++
+}
+
+func (c *counts) publishZone() {
+	if c.run.n > 0 {
+		c.perZone.Load().n[c.run.index].Add(uint64(c.run.n))
+		c.run.n = 0
+	}
 }
 
 // retire takes the counters of an old view out of service.
-func (c *counts) retire(old, next *zoneCounts) *zoneCounts {
+func (c *counts) retire(old, next *zoneCounts) {
 	c.retired.mu.Lock()
 	defer c.retired.mu.Unlock()
 	if old != nil {
 		c.retired.views = append(c.retired.views, old)
 	}
 	c.perZone.Store(next)
-	return next
 }
 
 // fold adds up what has retired.
@@ -132,27 +189,27 @@ type Counters struct {
 
 // addTo adds the counters to the sum.
 func (c *counts) addTo(sum *Counters) {
-	sum.Received += c.received.Load()
-	sum.Dropped += c.dropped.Load()
-	sum.Lost += c.lost.Load()
-	sum.Panics += c.panics.Load()
-	sum.Limited += c.limited.Load()
-	sum.Truncated += c.truncated.Load()
-	sum.Exhausted += c.exhausted.Load()
-	sum.OtherType += c.other.Load()
-	sum.NoZone += c.noZone.Load()
-	for code := range c.rcodes {
-		if n := c.rcodes[code].Load(); n > 0 {
+	sum.Received += c.load(countReceived)
+	sum.Dropped += c.load(countDropped)
+	sum.Lost += c.load(countLost)
+	sum.Panics += c.load(countPanics)
+	sum.Limited += c.load(countLimited)
+	sum.Truncated += c.load(countTruncated)
+	sum.Exhausted += c.load(countExhausted)
+	sum.OtherType += c.load(countOther)
+	sum.NoZone += c.load(countNoZone)
+	for code := range knownCodes {
+		if n := c.load(countRcode + counter(code)); n > 0 {
 			sum.Rcodes[code] += n
 		}
 	}
-	for qtype := range c.types {
-		if n := c.types[qtype].Load(); n > 0 {
+	for qtype := range knownTypes {
+		if n := c.load(countType + counter(qtype)); n > 0 {
 			sum.Types[uint16(qtype)] += n
 		}
 	}
-	for id := range c.regions {
-		sum.Regions[id] += c.regions[id].Load()
+	for id := range sum.Regions {
+		sum.Regions[id] += c.load(countRegion + counter(id))
 	}
 	c.addZones(sum.Zones)
 }

@@ -233,7 +233,7 @@ func TestRoomByTCP(t *testing.T) {
 				truncated++
 			}
 		}
-		if largest != wholeTCP || truncated == 0 || b.r.counts.panics.Load() > 0 {
+		if largest != wholeTCP || truncated == 0 || b.counted(countPanics) > 0 {
 			t.Errorf("options %x: %d octets at the most, %d of %d truncated", options, largest, truncated, names)
 		}
 	}
@@ -289,7 +289,7 @@ func FuzzRespond(f *testing.F) {
 		}
 		buf := make([]byte, size)
 		n := b.r.respond(b.snapshot, buf, copy(buf, msg), from, stream)
-		if b.r.counts.panics.Load() > 0 {
+		if b.counted(countPanics) > 0 {
 			t.Fatal("panic")
 		}
 		if n == 0 {

@@ -101,7 +101,7 @@ func TestRateLimit(t *testing.T) {
 	if answers != 10 || empty != 10+3 { // of 50 that slip the first 10, the 16th, the 32nd and the 48th
 		t.Errorf("%d answers and %d empty responses, want 10 and 13", answers, empty)
 	}
-	if n := b.r.counts.limited.Load(); n != 100 {
+	if n := b.counted(countLimited); n != 100 {
 		t.Errorf("%d counted, want 100", n)
 	}
 	malformed := packet(0, 1, 0, 0, 0)

@@ -68,11 +68,11 @@ func newResponder(c *counts, clock *atomic.Uint32, limits Limits, log zerolog.Lo
 // octets when stream is set, else for Limits.UDPSize.
 func (r *responder) respond(s *Snapshot, buf []byte, n int, from netip.Addr, stream bool) (length int) {
 	defer r.survive(buf, &length)
-	r.counts.received.Add(1)
+	r.counts.add(countReceived, 1)
 	// Silence to what is no query: answering a response could make two servers
 	// talk to each other for ever.
 	if n < headerSize || buf[2]&flagQR != 0 {
-		r.counts.dropped.Add(1)
+		r.counts.add(countDropped, 1)
 		return 0
 	}
 	r.reset(s, buf, from, stream)
@@ -91,14 +91,14 @@ func (r *responder) respond(s *Snapshot, buf []byte, n int, from netip.Addr, str
 	}
 	judged := r.judge(stream)
 	if judged == drop {
-		r.counts.limited.Add(1)
+		r.counts.add(countLimited, 1)
 		return 0
 	}
 	if r.rcode == rcodeNoError && r.end != 0 { // else a cookie is all that is wanted
 		r.setLimit(stream)
 		r.msg = buf[:r.end]
 		if judged == slip {
-			r.counts.limited.Add(1)
+			r.counts.add(countLimited, 1)
 			r.truncated = true
 		} else {
 			r.answer()
@@ -128,7 +128,7 @@ func (r *responder) judge(stream bool) verdict {
 // such a query can send it as fast as he likes.
 func (r *responder) survive(buf []byte, length *int) {
 	if cause := recover(); cause != nil {
-		if n := r.counts.panics.Add(1); n&(n-1) == 0 { // 1, 2, 4, 8 ...
+		if n := r.counts.note(countPanics, 1); n&(n-1) == 0 { // 1, 2, 4, 8 ...
 			r.log.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).Uint64("times", n).
 				Msg("a query hit a bug in nearside and was answered SERVFAIL: please report this")
 		}
@@ -152,9 +152,12 @@ func (r *responder) reset(s *Snapshot, buf []byte, from netip.Addr, stream bool)
 	r.setLimit(stream)
 }
 
-// forget lets go of what the last answers came from: a responder may be idle for
-// long, and an old snapshot is much memory.
-func (r *responder) forget() { r.snap, r.zone, r.list = nil, nil, nil }
+// rest ends a batch: what was counted is published, and what the answers came from
+// let go of, as a responder may be idle for long, and an old snapshot is much memory.
+func (r *responder) rest() {
+	r.counts.publish()
+	r.snap, r.zone, r.list = nil, nil, nil
+}
 
 // finish writes OPT and the header and returns the length of the message. A
 // message whose question could not be read is answered with a bare header.
@@ -176,7 +179,7 @@ func (r *responder) finish(buf []byte, stream bool) int {
 		buf[2] |= flagAA
 	}
 	if r.truncated {
-		r.counts.truncated.Add(1)
+		r.counts.add(countTruncated, 1)
 		buf[2] |= flagTC
 	}
 	// CD is copied (RFC 4035, 3.1.6); RA, Z and AD are clear.
@@ -334,11 +337,11 @@ func (r *responder) choose(set *zones.RRset) bool {
 	}
 	region, ok := r.snap.state.Choose(r.list, regions.Set(set.Regions))
 	if !ok {
-		r.counts.exhausted.Add(1)
+		r.counts.add(countExhausted, 1)
 		r.why = allDrained
 		return false
 	}
-	r.counts.regions[region].Add(1)
+	r.counts.region(region)
 	r.zone.Narrow(set, uint8(region))
 	return true
 }

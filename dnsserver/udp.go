@@ -244,11 +244,11 @@ func (w *udpWorker) serve(fd uintptr, n int) {
 	ready := 0
 	for i := range n {
 		if w.in[i].header.Flags&unix.MSG_TRUNC != 0 {
-			w.counts.dropped.Add(1) // longer than any query
+			w.counts.add(countDropped, 1) // longer than any query
 			continue
 		}
 		if noClient(port(&w.names[i])) {
-			w.counts.dropped.Add(1)
+			w.counts.add(countDropped, 1)
 			continue
 		}
 		buffer := w.buffers[i*w.stride : (i+1)*w.stride : (i+1)*w.stride]
@@ -263,8 +263,8 @@ func (w *udpWorker) serve(fd uintptr, n int) {
 		}
 		ready++
 	}
+	w.rest() // who has an answer finds it counted
 	w.send(fd, ready)
-	w.forget()
 }
 
 // send hands n responses to the kernel. One that the kernel refuses (no route to
@@ -279,11 +279,11 @@ func (w *udpWorker) send(fd uintptr, n int) {
 		case unix.EAGAIN:
 			ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 			if k, err := unix.Poll(ready, int(pause.Milliseconds())); k == 0 && err == nil {
-				w.counts.lost.Add(uint64(n - done))
+				w.counts.note(countLost, n-done)
 				return
 			}
 		default:
-			w.counts.lost.Add(1)
+			w.counts.note(countLost, 1)
 			done++
 		}
 	}
