@@ -240,6 +240,20 @@ func (c *crowd) answer(buffers []byte, i int, msg []byte, from netip.Addr) []byt
 	return buf[:c.r.respond(c.snapshot, buf, copy(buf, msg), from, false)]
 }
 
+// answerBatch answers a batch of queries, from the first on, as a worker does.
+func (c *crowd) answerBatch(buffers []byte, q *queries, first int) {
+	for i := range batch {
+		msg, from := q.at((first + i) % q.len())
+		buf := buffers[i*udpRoom:][:udpRoom:udpRoom]
+		c.r.queries[i].take(buf[:copy(buf, msg)], from)
+	}
+	c.r.lookAhead(c.snapshot, batch)
+	for i := range batch {
+		c.r.reply(c.snapshot, i, false)
+	}
+	c.r.rest(batch)
+}
+
 // check makes sure that a kind is answered as it should be.
 func (c *crowd) check(t testing.TB, k kind) {
 	t.Helper()
@@ -274,12 +288,11 @@ func TestNoAllocations(t *testing.T) {
 	buffers := make([]byte, batch*udpRoom)
 	for _, state := range []*regions.State{c.table.Evaluate(nil, c.table.NewInputs()), c.table.Evaluate(nil, some), none} {
 		c.snapshot = c.snapshot.WithState(state)
-		const each = 350_000
+		const each = 350_016 // a multiple of batch
 		before := c.counted(countReceived)
 		n := mallocs(func() {
-			for i := range each {
-				msg, from := q.at(i % q.len())
-				c.answer(buffers, i, msg, from)
+			for i := 0; i < each; i += batch {
+				c.answerBatch(buffers, q, i)
 			}
 		})
 		if got := c.counted(countReceived) - before; n != 0 || got != each {
@@ -315,10 +328,8 @@ func BenchmarkRespond(b *testing.B) {
 					buffers := make([]byte, batch*udpRoom)
 					b.ReportAllocs()
 					for i := 0; b.Loop(); i++ {
-						msg, from := q.at(i % crowdQueries)
-						c.answer(buffers, i, msg, from)
-						if i%batch == batch-1 {
-							c.r.rest()
+						if i%batch == 0 {
+							c.answerBatch(buffers, q, i)
 						}
 					}
 				})
@@ -353,50 +364,40 @@ func (c *crowd) benchmarkLeast(b *testing.B, memory int) {
 func BenchmarkStage(b *testing.B) {
 	c := newCrowd(b, 10_000)
 	buffers := make([]byte, batch*udpRoom)
-	each := func(name string, k kind, stage func(r *responder, buf []byte, n int)) {
+	each := func(name string, k kind, stage func(q *query)) {
 		b.Run(name, func(b *testing.B) {
 			q := c.queries(crowdQueries, k)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				msg, from := q.at(i % crowdQueries)
 				buf := buffers[i%batch*udpRoom:][:udpRoom:udpRoom]
-				c.r.from = from
-				stage(&c.r, buf, copy(buf, msg))
+				c.r.query = &c.r.queries[i%batch]
+				c.r.take(buf[:copy(buf, msg)], from)
+				stage(c.r.query)
 			}
 		})
 	}
 	static, edns, subnet := kindNamed("static"), kindNamed("static-edns"), kindNamed("geo-by-ECS-IPv4")
-	begin := func(r *responder, buf []byte) { r.reset(c.snapshot, buf, r.from, false) }
-	parse := func(r *responder, buf []byte, n int) {
-		begin(r, buf)
-		if !r.parse(buf[:n]) {
-			b.Fatal("malformed")
-		}
-	}
-	each("copy", static, func(*responder, []byte, int) {})
-	each("reset", static, func(r *responder, buf []byte, _ int) { begin(r, buf) })
+	parse := func(q *query) { q.read() }
+	each("copy", static, func(*query) {})
 	each("parse", static, parse)
 	each("parse-edns", edns, parse)
 	each("parse-ECS", subnet, parse)
-	each("parse+zone", static, func(r *responder, buf []byte, n int) {
-		parse(r, buf, n)
-		r.findZone()
-	})
-	lookup := func(r *responder, buf []byte, n int) zones.Result {
-		parse(r, buf, n)
-		r.findZone()
-		return r.zone.Lookup(r.name(), r.qtype)
+	each("prepare", static, func(q *query) { q.prepare(c.snapshot) })
+	lookup := func(q *query) zones.Result {
+		q.prepare(c.snapshot)
+		return q.zone.LookupHashed(q.name(), q.hash, q.qtype)
 	}
-	each("parse+zone+lookup", static, func(r *responder, buf []byte, n int) { lookup(r, buf, n) })
-	each("parse+zone+lookup+copy", static, func(r *responder, buf []byte, n int) {
-		set := lookup(r, buf, n).Set
-		r.msg = buf[:r.end]
-		r.appendRecords(&set, spot{headerSize, r.nameLen}, &r.answers)
+	each("prepare+lookup", static, func(q *query) { lookup(q) })
+	each("prepare+lookup+copy", static, func(q *query) {
+		set := lookup(q).Set
+		c.r.reset(c.snapshot, false)
+		c.r.appendRecords(&set, spot{headerSize, q.nameLen}, &c.r.answers)
 	})
-	each("finish", static, func(r *responder, buf []byte, n int) {
-		begin(r, buf)
-		r.end, r.edns = n, false
-		r.finish(buf, false)
+	each("reset+finish", static, func(q *query) {
+		q.fault, q.end, q.edns = rcodeNoError, len(q.msg), false
+		c.r.reset(c.snapshot, false)
+		c.r.finish(false)
 	})
 	c.benchmarkPlaces(b)
 }

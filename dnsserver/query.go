@@ -1,6 +1,11 @@
 package dnsserver
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"nearside/zones"
+)
 
 // Sizes of a message and its parts in octets (RFC 1035, 2.3.4 and 4.1.1).
 const (
@@ -47,16 +52,86 @@ const (
 	maskOpcode = 0x78
 )
 
-// query is what a message asks.
+// query is a message and what it asks.
 type query struct {
-	nameBuf [maxName]byte
-	nameLen int
+	msg  []byte // as it came, in the buffer for the response
+	from netip.Addr
+
+	prepared bool
+	fault    int // what is wrong with the message itself: silence, an RCODE, or rcodeNoError
+
 	qtype   uint16
 	qclass  uint16
 	end     int // offset of the octet after the question
+	nameLen int
+
+	zone  *zones.Zone // that answers; nil: none of ours
+	index int         // of zone in the view, or -1
+	hash  uint64      // of the name
+	ask   netip.Addr  // the subnet that counts, invalid if none
+
+	touched uint32 // see lookAhead
 
 	opt
-	denial denial
+	nameBuf [maxName]byte
+	denial  denial
+}
+
+// silence is the fault of what is no query: answering a response could make two
+// servers talk to each other for ever.
+const silence = -1
+
+// take makes a message the next query.
+func (q *query) take(msg []byte, from netip.Addr) {
+	q.msg, q.from, q.prepared = msg, from, false
+}
+
+// prepare reads the message and finds the zone that answers.
+func (q *query) prepare(s *Snapshot) {
+	q.discard()
+	q.zone, q.index, q.ask = nil, -1, netip.Addr{}
+	q.fault = q.read()
+	if q.fault == rcodeNoError && q.end != 0 && (q.qclass == classIN || q.qclass == classANY) {
+		q.hash = zones.Hash(q.name())
+		q.zone, q.index = q.zoneIn(s.zones)
+		if q.ecs.present && s.policy.believes(q.from) {
+			q.ask = q.ecs.addr()
+		}
+	}
+	q.prepared = true
+}
+
+// read reads the message and returns its fault.
+func (q *query) read() int {
+	switch {
+	case len(q.msg) < headerSize || q.msg[2]&flagQR != 0:
+		return silence
+	case !q.parse(q.msg):
+		edns, do, end := q.edns, q.do, q.end
+		q.discard()
+		q.edns, q.do, q.end = edns, do, end // so much the response may show
+		return rcodeFormErr
+	case q.version != 0:
+		return rcodeBadVers
+	case q.denial.n > 0:
+		return rcodeNotAuth
+	case q.msg[2]&maskOpcode != 0:
+		return rcodeNotImp
+	}
+	return rcodeNoError
+}
+
+// zoneIn returns the zone that knows the name, and its index in the view: the
+// deepest one, save for DS at its apex, which is the parent's to tell (RFC 4035,
+// 3.1.4.1).
+func (q *query) zoneIn(v *zones.View) (*zones.Zone, int) {
+	zone, index := v.Find(q.name())
+	if zone != nil && q.qtype == typeDS && len(zone.Apex()) == q.nameLen && q.nameLen > 1 {
+		if parent, i := v.Find(q.name()[1+q.nameBuf[0]:]); parent != nil {
+			return parent, i
+		}
+	}
+	return zone, index
 }
 
 // name returns the name asked for in wire form, in lower case.

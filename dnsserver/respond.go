@@ -22,21 +22,21 @@ const (
 // chain is given in part, and the resolver asks on.
 const maxChain = 16
 
-// responder answers one query at a time in its own memory. Every UDP worker has
-// one, and TCP connections borrow one while they answer.
+// responder answers queries in its own memory, a batch or one at a time. Every UDP
+// worker has one, and TCP connections borrow one while they answer.
 type responder struct {
 	counts *counts
 	clock  *atomic.Uint32 // Unix seconds, kept by the server: a query asks no clock
 	limits Limits
 	log    zerolog.Logger // for bugs alone: see survive
 
-	query
+	queries [batch]query
+	*query  // the one that is being answered
+
 	msg   []byte // the message: question kept from the query, response appended
 	room  int    // how long the message may get
 	limit int    // the same without OPT and what the client asked for in it
 	snap  *Snapshot
-	zone  *zones.Zone
-	from  netip.Addr
 
 	qname []byte // the name being looked up, lower case: the one asked for, then each target of a chain
 	at    int    // offset in msg of qname: owner names point to it or into it
@@ -56,39 +56,33 @@ type responder struct {
 	placed bool         // the client was placed: a steered link was met
 	list   []regions.ID // its preference list
 	scope  int          // ECS scope of the response
-	ask    netip.Addr   // the subnet that counts, invalid if none
 }
 
 func newResponder(c *counts, clock *atomic.Uint32, limits Limits, log zerolog.Logger) responder {
 	return responder{counts: c, clock: clock, limits: limits, log: log}
 }
 
-// respond turns the query in buf[:n] into its response in the same buffer and
-// returns the response's length, or 0 for silence. buf has room for wholeTCP
-// octets when stream is set, else for Limits.UDPSize.
-func (r *responder) respond(s *Snapshot, buf []byte, n int, from netip.Addr, stream bool) (length int) {
-	defer r.survive(buf, &length)
+// respond answers one query by itself: that in buf[:n]. See reply.
+func (r *responder) respond(s *Snapshot, buf []byte, n int, from netip.Addr, stream bool) int {
+	r.queries[0].take(buf[:n], from)
+	return r.reply(s, 0, stream)
+}
+
+// reply turns query i into its response in the same buffer and returns the
+// response's length, or 0 for silence. The buffer has room for wholeTCP octets when
+// stream is set, else for Limits.UDPSize.
+func (r *responder) reply(s *Snapshot, i int, stream bool) (length int) {
+	r.query = &r.queries[i]
+	defer r.survive(&length)
 	r.counts.add(countReceived, 1)
-	// Silence to what is no query: answering a response could make two servers
-	// talk to each other for ever.
-	if n < headerSize || buf[2]&flagQR != 0 {
+	if !r.prepared {
+		r.prepare(s)
+	}
+	if r.fault == silence {
 		r.counts.add(countDropped, 1)
 		return 0
 	}
-	r.reset(s, buf, from, stream)
-	switch {
-	case !r.parse(buf[:n]):
-		edns, do, end := r.edns, r.do, r.end
-		r.query.discard()
-		r.edns, r.do, r.end = edns, do, end // so much the response may show
-		r.rcode = rcodeFormErr
-	case r.version != 0:
-		r.rcode = rcodeBadVers
-	case r.denial.n > 0:
-		r.rcode = rcodeNotAuth
-	case buf[2]&maskOpcode != 0:
-		r.rcode = rcodeNotImp
-	}
+	r.reset(s, stream)
 	judged := r.judge(stream)
 	if judged == drop {
 		r.counts.add(countLimited, 1)
@@ -96,7 +90,7 @@ func (r *responder) respond(s *Snapshot, buf []byte, n int, from netip.Addr, str
 	}
 	if r.rcode == rcodeNoError && r.end != 0 { // else a cookie is all that is wanted
 		r.setLimit(stream)
-		r.msg = buf[:r.end]
+		r.msg = r.msg[:r.end]
 		if judged == slip {
 			r.counts.add(countLimited, 1)
 			r.truncated = true
@@ -104,7 +98,7 @@ func (r *responder) respond(s *Snapshot, buf []byte, n int, from netip.Addr, str
 			r.answer()
 		}
 	}
-	return r.finish(buf, stream)
+	return r.finish(stream)
 }
 
 // judge applies the rate limit to a response that is about to be made. TCP and a
@@ -126,25 +120,24 @@ func (r *responder) judge(stream bool) verdict {
 // survive turns a panic, which would be a bug of ours, into a SERVFAIL for the
 // one query that met it. The first is logged, and then ever fewer: whoever finds
 // such a query can send it as fast as he likes.
-func (r *responder) survive(buf []byte, length *int) {
+func (r *responder) survive(length *int) {
 	if cause := recover(); cause != nil {
 		if n := r.counts.note(countPanics, 1); n&(n-1) == 0 { // 1, 2, 4, 8 ...
 			r.log.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).Uint64("times", n).
 				Msg("a query hit a bug in nearside and was answered SERVFAIL: please report this")
 		}
 		r.query.discard()
-		r.rcode, r.truncated = rcodeServFail, false
-		*length = r.finish(buf, true)
+		r.rcode, r.authentic, r.truncated = rcodeServFail, false, false
+		*length = r.finish(true)
 	}
 }
 
-// reset prepares for a query.
-func (r *responder) reset(s *Snapshot, buf []byte, from netip.Addr, stream bool) {
-	r.snap, r.from = s, from
-	r.query.discard()
+// reset begins the response.
+func (r *responder) reset(s *Snapshot, stream bool) {
+	r.snap = s
 	r.why.given = false
-	r.msg = buf[:headerSize]
-	r.rcode, r.authentic, r.truncated = rcodeNoError, false, false
+	r.msg = r.query.msg[:headerSize]
+	r.rcode, r.authentic, r.truncated = r.fault, false, false
 	r.answers, r.authority, r.additional = 0, 0, 0
 	r.placed, r.list, r.scope = false, nil, 0
 	r.dnamesGiven = 0
@@ -152,16 +145,21 @@ func (r *responder) reset(s *Snapshot, buf []byte, from netip.Addr, stream bool)
 	r.setLimit(stream)
 }
 
-// rest ends a batch: what was counted is published, and what the answers came from
-// let go of, as a responder may be idle for long, and an old snapshot is much memory.
-func (r *responder) rest() {
+// rest ends a batch of n queries: what was counted is published, and what the
+// answers came from let go of, as a responder may be idle for long, and an old
+// snapshot is much memory.
+func (r *responder) rest(n int) {
 	r.counts.publish()
-	r.snap, r.zone, r.list = nil, nil, nil
+	r.snap, r.list = nil, nil
+	for i := range n {
+		r.queries[i].zone = nil
+	}
 }
 
 // finish writes OPT and the header and returns the length of the message. A
 // message whose question could not be read is answered with a bare header.
-func (r *responder) finish(buf []byte, stream bool) int {
+func (r *responder) finish(stream bool) int {
+	buf := r.query.msg[:cap(r.query.msg)]
 	if r.rcode != rcodeNoError && r.rcode != rcodeNXDomain && r.rcode != rcodeYXDomain {
 		r.msg = buf[:max(r.end, headerSize)]
 		r.answers, r.authority, r.additional = 0, 0, 0
@@ -198,16 +196,10 @@ func (r *responder) finish(buf []byte, stream bool) int {
 // answer fills the sections of a well-formed query of class IN.
 func (r *responder) answer() {
 	r.counts.question(r.qtype)
+	r.counts.zone(r.snap.zones, r.index)
 	if r.qclass == classCH {
-		r.counts.zone(nil, -1)
 		r.chaos()
 		return
-	}
-	r.zone = nil
-	if r.qclass == classIN || r.qclass == classANY {
-		r.findZone()
-	} else {
-		r.counts.zone(nil, -1)
 	}
 	switch {
 	case r.qclass == classIN && (r.qtype == typeAXFR || r.qtype == typeIXFR):
@@ -219,10 +211,6 @@ func (r *responder) answer() {
 	case r.zone.Failed():
 		r.rcode, r.why = rcodeServFail, neverGood
 		return
-	}
-	r.ask = netip.Addr{}
-	if r.ecs.present && r.snap.policy.believes(r.from) {
-		r.ask = r.ecs.addr()
 	}
 	r.authentic = r.qclass == classIN // class ANY is no class to be the authority of (RFC 1034, 6.2.2)
 	r.qname, r.at = r.name(), headerSize
@@ -240,26 +228,6 @@ func (r *responder) transfer() {
 	r.rcode, r.why = rcodeRefused, noTransfers
 }
 
-// findZone finds the zone that answers.
-func (r *responder) findZone() {
-	zone, index := r.zoneOfName()
-	r.zone = zone
-	r.counts.zone(r.snap.zones, index)
-}
-
-// zoneOfName returns the zone that knows the name being looked up, and its index:
-// the deepest one, save for DS at its apex, which is the parent's to tell (RFC
-// 4035, 3.1.4.1).
-func (r *responder) zoneOfName() (*zones.Zone, int) {
-	zone, index := r.snap.zones.Find(r.name())
-	if zone != nil && r.qtype == typeDS && len(zone.Apex()) == r.nameLen && r.nameLen > 1 {
-		if parent, i := r.snap.zones.Find(r.name()[1+r.nameBuf[0]:]); parent != nil {
-			return parent, i
-		}
-	}
-	return zone, index
-}
-
 // truncate empties the response and sets TC: the client asks again by TCP, and
 // half an RRset is no use to anybody (RFC 2181, 9).
 func (r *responder) truncate() {
@@ -272,7 +240,7 @@ func (r *responder) truncate() {
 // left to the resolver. It returns false if the response does not fit.
 func (r *responder) resolve() bool {
 	for hop := 0; ; hop++ {
-		result := r.zone.Lookup(r.qname, r.qtype)
+		result := r.zone.LookupHashed(r.qname, r.hash, r.qtype)
 		switch result.Outcome {
 		case zones.Answer:
 			return r.answerSet(&result.Set)
@@ -411,7 +379,8 @@ func (r *responder) appendDNAME(result *zones.Result) (at int, ok bool) {
 func (r *responder) moveTo(at int) bool {
 	r.nameLen = lowerOwn(r.nameBuf[:], r.msg, at)
 	r.qname, r.at = r.name(), at
-	next, _ := r.zoneOfName()
+	r.hash = zones.Hash(r.qname)
+	next, _ := r.zoneIn(r.snap.zones)
 	return next == r.zone
 }
 

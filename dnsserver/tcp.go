@@ -282,7 +282,7 @@ func (t *streams) answer(st *stream, in *bufio.Reader, message []byte) error {
 			break
 		}
 	}
-	d.rest()
+	d.rest(1)
 	t.desks <- d
 	err = errors.Join(err, st.send(b))
 	if cap(b) <= 2*flushAt { // a larger one was for a large response: it is not kept

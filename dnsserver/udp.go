@@ -63,7 +63,8 @@ type udpWorker struct {
 	counts counts
 
 	in, out  [batch]datagram
-	vectors  [batch]unix.Iovec
+	whole    [batch]unix.Iovec // the buffers, whole
+	filled   [batch]unix.Iovec // the responses in them
 	names    [batch]unix.RawSockaddrInet6
 	controls [batch][controlSize]byte
 	buffers  []byte // batch times stride
@@ -93,7 +94,7 @@ func newUDPWorker(s *Server, at netip.AddrPort) (*udpWorker, error) {
 		return nil, errors.Join(err, w.conn.Close())
 	}
 	w.responder = newResponder(&w.counts, &s.clock, s.limits, s.log)
-	w.wire()
+	w.wire(at.Addr().Is6())
 	w.checkBuffer(s.log)
 	return w, nil
 }
@@ -145,17 +146,19 @@ func (w *udpWorker) checkBuffer(log zerolog.Logger) {
 	})
 }
 
-// wire connects the headers to their buffers, once.
-func (w *udpWorker) wire() {
+// wire connects the headers to their buffers, once. The kernel writes the length
+// of an address, but for one socket that is always the same.
+func (w *udpWorker) wire(ipv6 bool) {
+	size := uint32(unix.SizeofSockaddrInet4)
+	if ipv6 {
+		size = unix.SizeofSockaddrInet6
+	}
 	for i := range batch {
-		w.vectors[i].Base = &w.buffers[i*w.stride]
-		h := &w.in[i].header
-		h.Name = (*byte)(unsafe.Pointer(&w.names[i]))
-		h.Iov = &w.vectors[i]
-		h.Iovlen = 1
-		if w.wildcard {
-			h.Control = &w.controls[i][0]
-		}
+		buffer := &w.buffers[i*w.stride]
+		w.whole[i] = unix.Iovec{Base: buffer, Len: uint64(w.stride)}
+		w.filled[i].Base = buffer
+		w.in[i].header = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&w.names[i])), Namelen: size, Iov: &w.whole[i], Iovlen: 1}
+		w.out[i].header = unix.Msghdr{Namelen: size, Iovlen: 1}
 	}
 }
 
@@ -223,12 +226,10 @@ func (w *udpWorker) readable(fd uintptr) bool {
 
 // receive takes up to batch datagrams from the kernel without waiting.
 func (w *udpWorker) receive(fd uintptr) (int, error) {
-	for i := range batch {
-		h := &w.in[i].header
-		h.Namelen = unix.SizeofSockaddrInet6
-		w.vectors[i].Len = uint64(w.stride)
-		if w.wildcard {
-			h.Controllen = controlSize
+	if w.wildcard {
+		for i := range batch {
+			h := &w.in[i].header
+			h.Control, h.Controllen = &w.controls[i][0], controlSize
 		}
 	}
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&w.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
@@ -241,30 +242,37 @@ func (w *udpWorker) receive(fd uintptr) (int, error) {
 // serve answers the n datagrams received, all from one snapshot.
 func (w *udpWorker) serve(fd uintptr, n int) {
 	snapshot := w.server.snapshot.Load()
+	for i := range n {
+		w.queries[i].take(w.message(i), source(&w.names[i]))
+	}
+	w.lookAhead(snapshot, n)
 	ready := 0
 	for i := range n {
-		if w.in[i].header.Flags&unix.MSG_TRUNC != 0 {
-			w.counts.add(countDropped, 1) // longer than any query
-			continue
-		}
-		if noClient(port(&w.names[i])) {
-			w.counts.add(countDropped, 1)
-			continue
-		}
-		buffer := w.buffers[i*w.stride : (i+1)*w.stride : (i+1)*w.stride]
-		length := w.respond(snapshot, buffer, int(w.in[i].length), source(&w.names[i]), false)
+		length := w.reply(snapshot, i, false)
 		if length == 0 {
 			continue
 		}
-		w.vectors[i].Len = uint64(length)
-		w.out[ready].header = w.in[i].header
+		w.filled[i].Len = uint64(length)
+		in, out := &w.in[i].header, &w.out[ready].header
+		out.Name, out.Iov = in.Name, &w.filled[i]
 		if w.wildcard {
-			clearInterface(w.controls[i][:w.in[i].header.Controllen])
+			clearInterface(w.controls[i][:in.Controllen])
+			out.Control, out.Controllen = in.Control, in.Controllen
 		}
 		ready++
 	}
-	w.rest() // who has an answer finds it counted
+	w.rest(n) // who has an answer finds it counted
 	w.send(fd, ready)
+}
+
+// message returns datagram i, empty if it gets no answer: if it is longer than
+// any query, or no client sent it.
+func (w *udpWorker) message(i int) []byte {
+	start := i * w.stride
+	if w.in[i].header.Flags&unix.MSG_TRUNC != 0 || noClient(port(&w.names[i])) {
+		return w.buffers[start:start:start]
+	}
+	return w.buffers[start : start+int(w.in[i].length) : start+w.stride]
 }
 
 // send hands n responses to the kernel. One that the kernel refuses (no route to

@@ -1,0 +1,24 @@
+package dnsserver
+
+// lookAhead prepares the next n queries and touches the memory that their answers
+// will be made from. The processor waits for the memory of all of them at once,
+// where query by query it would wait for each in turn.
+func (r *responder) lookAhead(s *Snapshot, n int) {
+	// What is not prepared is when it is answered; and what broke here breaks again
+	// there, where survive sees to it.
+	defer func() { _ = recover() }()
+	queries := r.queries[:n]
+	for i := range queries {
+		queries[i].prepare(s)
+	}
+	for i := range queries {
+		if q := &queries[i]; q.zone != nil {
+			q.touched = q.zone.Touch(q.hash)
+		}
+	}
+	for i := range queries {
+		if q := &queries[i]; q.zone != nil {
+			q.touched = q.zone.Reach(q.touched)
+		}
+	}
+}
