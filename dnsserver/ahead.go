@@ -12,13 +12,18 @@ func (r *responder) lookAhead(s *Snapshot, n int) {
 		queries[i].prepare(s)
 	}
 	for i := range queries {
-		if q := &queries[i]; q.zone != nil {
-			q.touched = q.zone.Touch(q.hash)
+		q := &queries[i]
+		if q.zone == nil {
+			continue
+		}
+		q.touched = q.zone.Touch(q.hash)
+		if s.places != nil && q.zone.Steers() {
+			r.sink += s.places.touch(q.ask, q.from)
 		}
 	}
 	for i := range queries {
 		if q := &queries[i]; q.zone != nil {
-			q.touched = q.zone.Reach(q.touched)
+			r.sink += q.zone.Reach(q.touched)
 		}
 	}
 }

@@ -84,6 +84,20 @@ func (p *Places) lookup(addr netip.Addr) (geo.Class, int) {
 	return p.clients.Lookup6(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:]))
 }
 
+// touch reads the memory that Prefer will read: see geo.Map.Touch4.
+func (p *Places) touch(subnet, source netip.Addr) uint32 {
+	addr := source
+	if subnet.IsValid() {
+		addr = subnet
+	}
+	if addr.Is4() {
+		a := addr.As4()
+		return p.clients.Touch4(binary.BigEndian.Uint32(a[:]))
+	}
+	a := addr.As16()
+	return p.clients.Touch6(binary.BigEndian.Uint64(a[:8]))
+}
+
 // Prefer returns the preference list for a client and the ECS scope that
 // justifies it. subnet is the client subnet as sent, invalid when there is none
 // that counts; source is the address the query came from. A private or

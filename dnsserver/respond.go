@@ -31,7 +31,8 @@ type responder struct {
 	log    zerolog.Logger // for bugs alone: see survive
 
 	queries [batch]query
-	*query  // the one that is being answered
+	*query         // the one that is being answered
+	sink    uint32 // a use for what lookAhead reads
 
 	msg   []byte // the message: question kept from the query, response appended
 	room  int    // how long the message may get

@@ -41,6 +41,13 @@ func (t *table4) lookup(addr uint32) (Class, int) {
 	return t.classes.at(i), max(0, bits.LeadingZeros64(min(a^before, a^after))-31)
 }
 
+// touch reads the memory that a lookup of addr would have to wait for.
+func (t *table4) touch(addr uint32) uint32 {
+	bucket := addr >> shift4
+	middle := (t.index[bucket] + t.index[bucket+1]) / 2
+	return t.starts[middle] + uint32(t.classes.at(middle))
+}
+
 // table6 is the IPv6 half. Nearly all networks are a /64 or wider, so its
 // ranges are of upper halves. The few /64s that hold several classes have the
 // class mixed, and their parts are in a second table. A part ends inside its
@@ -97,13 +104,26 @@ func newTable6(r *ranges[addr6], p *pacer) table6 {
 	return t
 }
 
-func (t *table6) lookup(hi, lo uint64) (Class, int) {
-	from, to := uint32(0), t.index[0] // below 2000::
+// stretch returns the first and the last range that an upper half can lie in.
+func (t *table6) stretch(hi uint64) (from, to uint32) {
 	if bucket := (hi - global6) >> shift6; bucket < 1<<width6 {
-		from, to = t.index[bucket], t.index[bucket+1]
-	} else if hi >= global6 {
-		from, to = t.index[1<<width6], uint32(len(t.starts)-1)
+		return t.index[bucket], t.index[bucket+1]
 	}
+	if hi >= global6 {
+		return t.index[1<<width6], uint32(len(t.starts) - 1)
+	}
+	return 0, t.index[0] // below 2000::
+}
+
+// touch reads the memory that a lookup of hi would have to wait for.
+func (t *table6) touch(hi uint64) uint32 {
+	from, to := t.stretch(hi)
+	middle := (from + to) / 2
+	return uint32(t.starts[middle]) + uint32(t.classes.at(middle))
+}
+
+func (t *table6) lookup(hi, lo uint64) (Class, int) {
+	from, to := t.stretch(hi)
 	i := search(t.starts, from, to, hi)
 	class := t.classes.at(i)
 	if class == mixed {

@@ -143,6 +143,9 @@ func (z *Zone) Records() int { return z.records }
 // can be looked up in it, and every query for it ends in SERVFAIL.
 func (z *Zone) Failed() bool { return z.failed }
 
+// Steers reports whether the zone has steered names.
+func (z *Zone) Steers() bool { return len(z.steered) > 0 }
+
 // Negative returns the SOA record for the authority section of NODATA and
 // NXDOMAIN: its TTL is the lesser of its own and its MINIMUM field (RFC 2308
 // section 5). Its owner is the apex.
