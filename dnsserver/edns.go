@@ -101,13 +101,12 @@ func optionSize(n int) int { return 4 + n }
 // appendOPT writes our OPT record: payload size, extended rcode, version 0, the
 // DO bit as it came (RFC 6891), and the options.
 func (r *responder) appendOPT(stream bool) {
-	b := append(r.msg, 0, 0, typeOPT)
-	b = binary.BigEndian.AppendUint16(b, uint16(r.limits.UDPSize))
+	size := r.limits.UDPSize
 	flags := byte(0)
 	if r.do {
 		flags = 0x80
 	}
-	b = append(b, byte(r.rcode>>4), 0, flags, 0, 0, 0)
+	b := append(r.msg, 0, 0, typeOPT, byte(size>>8), byte(size), byte(r.rcode>>4), 0, flags, 0, 0, 0)
 	at := len(b)
 	r.msg = b
 	r.appendOptions(stream)

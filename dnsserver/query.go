@@ -232,24 +232,47 @@ func (q *query) parseAdditional(msg []byte, at int) bool {
 // case (RFC 4343) and returns its length. A compression pointer, which nothing
 // before a question could be the target of, is refused.
 func lowerName(dst, wire []byte) (n int, ok bool) {
+	wire = wire[:min(len(wire), maxName)]
 	for n < len(wire) {
 		label := int(wire[n])
-		if label > maxLabel || n+1+label > len(wire) || n+1+label > maxName {
+		if label > maxLabel {
 			return 0, false
 		}
-		dst[n] = byte(label)
-		if label == 0 {
-			return n + 1, true
-		}
-		for i, c := range wire[n+1 : n+1+label] {
-			if c-'A' < 26 {
-				c += 'a' - 'A'
-			}
-			dst[n+1+i] = c
-		}
 		n += 1 + label
+		if label == 0 {
+			lower(dst, wire[:n])
+			return n, true
+		}
 	}
 	return 0, false
+}
+
+// lower copies a name to dst in lower case, lengths of labels and all: none of
+// them is a letter (63 < 'A').
+func lower(dst, name []byte) {
+	const word = 8 // octets
+	last := len(name) - word
+	if last < 0 {
+		for i, c := range name {
+			dst[i] = lowerLetter(c)
+		}
+		return
+	}
+	for at := 0; ; at = min(at+word, last) { // the last word may lie over the one before
+		binary.LittleEndian.PutUint64(dst[at:], lowerLetters(binary.LittleEndian.Uint64(name[at:])))
+		if at == last {
+			return
+		}
+	}
+}
+
+// lowerLetters is lowerLetter for eight octets at once: the sums have the upper
+// bit of an octet set from 'A' on, and from behind 'Z' on.
+func lowerLetters(octets uint64) uint64 {
+	const each = 0x0101010101010101
+	ascii := octets & (0x7F * each)
+	letters := ((ascii + (0x80-'A')*each) ^ (ascii + (0x7F-'Z')*each)) &^ octets & (0x80 * each)
+	return octets | letters>>2 // 'a' is 'A' and 0x20
 }
 
 // skipRecords returns the offset after n records that begin at offset at.

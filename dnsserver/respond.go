@@ -172,25 +172,21 @@ func (r *responder) finish(stream bool) int {
 	if r.rcode == rcodeNotAuth && r.denial.n > 0 {
 		r.appendDenial()
 	}
-	opcode := buf[2] & maskOpcode
-	buf[2] = flagQR | opcode | buf[2]&flagRD
+	// CD is copied (RFC 4035, 3.1.6); RA, Z and AD are clear.
+	flags := flagQR | buf[2]&(maskOpcode|flagRD)
 	if r.authentic {
-		buf[2] |= flagAA
+		flags |= flagAA
 	}
 	if r.truncated {
 		r.counts.add(countTruncated, 1)
-		buf[2] |= flagTC
+		flags |= flagTC
 	}
-	// CD is copied (RFC 4035, 3.1.6); RA, Z and AD are clear.
-	buf[3] = buf[3]&flagCD | byte(r.rcode)&0x0F
-	questions := uint16(1)
-	if r.end == 0 {
-		questions = 0
+	buf[2], buf[3] = flags, buf[3]&flagCD|byte(r.rcode)&0x0F
+	var questions uint64
+	if r.end != 0 {
+		questions = 1
 	}
-	binary.BigEndian.PutUint16(buf[4:], questions)
-	binary.BigEndian.PutUint16(buf[6:], r.answers)
-	binary.BigEndian.PutUint16(buf[8:], r.authority)
-	binary.BigEndian.PutUint16(buf[10:], r.additional)
+	binary.BigEndian.PutUint64(buf[4:], questions<<48|uint64(r.answers)<<32|uint64(r.authority)<<16|uint64(r.additional))
 	return len(buf[:len(r.msg)]) // a message that outgrew buf would be a bug: survive answers then
 }
 
