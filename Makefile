@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two cores, and output that can be read
-.PHONY: help build test lint unit fuzz integration differential bench bench-drain bench-peers peers bench-abuse packages tools FORCE
+.PHONY: help build test lint unit fuzz integration differential bench bench-path bench-drain bench-peers peers bench-abuse packages tools FORCE
 
 FUZZTIME ?= 20s
 SEED ?= 1
@@ -22,7 +22,7 @@ help: ## show this list
 
 build: bin/nearside ## the server, as bin/nearside: static, no C library needed
 
-test: packages lint unit fuzz integration ## everything, in the order of how soon it fails
+test: packages lint unit bench-path fuzz integration ## everything, in the order of how soon it fails
 
 lint: tools ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
@@ -52,6 +52,10 @@ bench-abuse: tools bin/nearside ## a million malformed messages, spoofed floods,
 	go test -v -count=1 -timeout=20m -run='^(TestMalformedFlood|TestSpoofedFlood|TestCrowdedTCP)$$' -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration -malformed=1000000
 	go test -v -timeout=20m -run='^TestMemoryOfIdleConnections$$' -bench=RandomNames ./dnsserver
 	go test -timeout=20m -run='^$$' -bench=CrowdedTCP -benchtime=1x -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration
+
+# So few queries that it is a look, not a measurement: ARCHITECTURE.md has the budget.
+bench-path: ## the query path in process: ns of a whole query of each kind, and of its stages
+	go test -run='^$$' -bench='^BenchmarkRespond$$/names=10000|^BenchmarkStage$$' -benchtime=65536x ./dnsserver
 
 # BASE is a revision; without it, the last tag.
 bench: tools ## our Go benchmarks, compared with those of the last tag by benchstat (BASE, COUNT, BENCH)

@@ -156,6 +156,9 @@ var kinds = []kind{
 	{name: "cookie", answers: 1, additional: 1, ask: func(c *crowd) question {
 		return question{name: pick(c, c.statics), qtype: c.addressType(), opt: c.cookie}
 	}},
+	{name: "signed", rcode: rcodeNotAuth, additional: 1, ask: func(c *crowd) question {
+		return question{name: pick(c, c.statics), qtype: c.addressType(), opt: signed}
+	}},
 	{name: "truncated", tc: true, additional: 1, ask: func(c *crowd) question {
 		return question{name: "large", qtype: dns.TypeTXT, opt: plain}
 	}},

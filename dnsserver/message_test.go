@@ -64,7 +64,6 @@ func option(code uint16, data ...byte) []byte {
 
 func TestMalformed(t *testing.T) {
 	b := steeredBench(t)
-	const silence = -1
 	for _, c := range []struct {
 		name string
 		msg  []byte
