@@ -90,7 +90,6 @@ func (r *responder) reply(s *Snapshot, i int, stream bool) (length int) {
 		return 0
 	}
 	if r.rcode == rcodeNoError && r.end != 0 { // else a cookie is all that is wanted
-		r.setLimit(stream)
 		r.msg = r.msg[:r.end]
 		if judged == slip {
 			r.counts.add(countLimited, 1)
