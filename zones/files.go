@@ -47,7 +47,7 @@ func (f *files) read(name string) ([]byte, error) {
 	}
 	s := seen{name: name, stamp: stampOf(filepath.Join(f.dir, name))} // BEFORE reading: a change meanwhile shows next time
 	s.data, s.err = f.source.read(name)
-	s.sum = sha256.Sum256(s.data)
+	s.sum = sumOf(s.data)
 	f.list = append(f.list, s)
 	return s.data, s.err
 }

@@ -68,19 +68,37 @@ func newKept(z *Zone, f *files) kept {
 	return k
 }
 
-// encode returns the file's contents and the digest in its first line.
-func (k kept) encode() (contents []byte, digest string, err error) {
+// pieces returns what follows the first line of the file, in pieces that are not
+// copied (a zone may be most of the memory there is), and the digest of it all.
+func (k kept) pieces() (pieces [][]byte, digest string, err error) {
 	head, err := json.Marshal(k.keptInfo)
 	if err != nil {
 		return nil, "", err
 	}
-	rest := append(head, '\n')
+	pieces = append(pieces, append(head, '\n'))
 	for _, f := range k.Files {
-		rest = append(rest, k.data[f.Name]...)
+		pieces = append(pieces, k.data[f.Name])
 	}
-	sum := sha256.Sum256(rest)
-	digest = hex.EncodeToString(sum[:])
-	return append([]byte(keptFormat+digest+"\n"), rest...), digest, nil
+	return pieces, digestOf(pieces...), nil
+}
+
+// digestOf returns the digest of pieces as a kept version has it.
+func digestOf(pieces ...[]byte) string {
+	sum := sumOf(pieces...)
+	return hex.EncodeToString(sum[:])
+}
+
+// sumOf returns the SHA-256 of pieces. It goes by small steps: a long one cannot be
+// interrupted, and a collection of garbage would wait for it, with every query.
+func sumOf(pieces ...[]byte) (sum [sha256.Size]byte) {
+	hash := sha256.New()
+	for _, piece := range pieces {
+		for step := range slices.Chunk(piece, 1<<14) {
+			hash.Write(step)
+		}
+	}
+	hash.Sum(sum[:0])
+	return sum
 }
 
 var errKept = errors.New("it is damaged; delete it")
@@ -89,7 +107,7 @@ var errKept = errors.New("it is damaged; delete it")
 func decodeKept(contents []byte) (kept, error) {
 	first, rest, ok := bytes.Cut(contents, []byte{'\n'})
 	digest, isKept := bytes.CutPrefix(first, []byte(keptFormat))
-	if sum := sha256.Sum256(rest); !ok || !isKept || hex.EncodeToString(sum[:]) != string(digest) {
+	if !ok || !isKept || digestOf(rest) != string(digest) {
 		return kept{}, errKept
 	}
 	head, data, _ := bytes.Cut(rest, []byte{'\n'})
@@ -217,7 +235,7 @@ const draftSuffix = ".new"
 
 // draft writes a version beside the one before, if it differs from that.
 func (k keeper) draft(v *version, force bool) error {
-	contents, digest, err := v.encode()
+	pieces, digest, err := v.pieces()
 	if err != nil {
 		return err
 	}
@@ -230,7 +248,12 @@ func (k keeper) draft(v *version, force bool) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(contents)
+	w := bufio.NewWriter(f) // hands on what is larger than its buffer as it is
+	w.WriteString(keptFormat + digest + "\n")
+	for _, piece := range pieces {
+		w.Write(piece)
+	}
+	err = w.Flush() // with the first error of all
 	if err == nil && force {
 		err = f.Sync()
 	}
