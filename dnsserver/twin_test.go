@@ -112,7 +112,7 @@ func (w twin) resolve(name string, qtype uint16) *dns.Msg {
 					m.Answer = append(m.Answer, dname...)
 				}
 				next = strings.TrimSuffix(name, n) + dname[0].(*dns.DNAME).Target
-				if _, ok := dns.IsDomainName(next); !ok {
+				if len(next)+1 > maxName { // there are no escapes in it; dns.IsDomainName takes up to 257
 					m.Rcode = dns.RcodeYXDomain
 					return m
 				}
