@@ -249,6 +249,9 @@ func (b *builder) markCuts() {
 	}
 }
 
+// ours reports whether a name lies in the zone.
+func (b *builder) ours(i uint32) bool { return b.parents[i] != 0 || i == b.apex }
+
 // groupsOf returns the RRsets of a name.
 func (b *builder) groupsOf(i uint32) []group { return b.groups[b.owned[i]:b.owned[i+1]] }
 

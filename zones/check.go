@@ -25,7 +25,7 @@ func (b *builder) check(i uint32) {
 	if len(groups) == 0 {
 		return
 	}
-	if b.parents[i] == 0 && i != b.apex {
+	if !b.ours(i) {
 		for _, r := range b.order[groups[0].first : groups[len(groups)-1].first+groups[len(groups)-1].count] {
 			b.faults.errorf(b.records[r].place, "%s lies outside the zone %s; a missing final dot or a wrong $ORIGIN does this", b.text(i), b.text(b.apex))
 		}

@@ -59,7 +59,7 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	b.checkApex()
 	for i := range uint32(b.names.len()) {
 		b.check(i)
-		if (b.parents[i] != 0 || i == b.apex) && !z.arena.full() {
+		if b.ours(i) && !z.arena.full() {
 			c.name(i)
 		}
 	}
@@ -79,11 +79,24 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 }
 
 // arenaSize returns how many octets a zone takes where nothing is steered, or
-// compressed.
+// compressed: an arena that has to grow is copied, and nothing interrupts that.
 func (b *builder) arenaSize() int {
-	size := word + reach + len(b.rdata) + fixed*len(b.records) + word*len(b.groups)
+	size := word + reach
 	for i := range uint32(b.names.len()) {
-		size += word + len(b.names.name(i)) - len(b.names.name(b.apex)) + align/2
+		if !b.ours(i) {
+			continue // and its name may be shorter than that of the apex
+		}
+		size += word + len(b.names.name(i)) - len(b.names.name(b.apex))
+		for _, g := range b.groupsOf(i) {
+			size += word
+			if pointsOn(g.typ) {
+				size += word // for the span
+			}
+			for _, r := range b.all(g) {
+				size += fixed + int(b.records[r].size)
+			}
+		}
+		size = (size + align - 1) &^ (align - 1)
 	}
 	return size
 }
