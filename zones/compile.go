@@ -112,11 +112,11 @@ func (c *compiler) name(i uint32) {
 	p := c.steer.plan(i)
 	c.gather(i, p)
 	var flags uint8
+	if c.has(i, dns.TypeDNAME) && !p.hides(dns.TypeDNAME) { // at region labels it redirects nobody
+		flags |= isRedirect
+	}
 	for _, s := range c.sets {
 		c.set(i, s)
-		if s.typ == dns.TypeDNAME {
-			flags |= isRedirect
-		}
 		if s.regions != 0 {
 			flags |= isSteered
 			z.regions = append(z.regions, s.regions)
