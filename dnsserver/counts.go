@@ -214,12 +214,14 @@ func (c *counts) addTo(sum *Counters) {
 	c.addZones(sum.Zones)
 }
 
-// addZones adds the counts by zone.
+// addZones adds the counts by zone. Nothing is folded meanwhile, or a view could be
+// counted twice: by itself, and in the total.
 func (c *counts) addZones(sum map[string]uint64) {
-	c.fold()
+	c.retired.folding.Lock()
+	defer c.retired.folding.Unlock()
 	c.retired.mu.Lock()
 	z := c.perZone.Load()
-	late := c.retired.views // a view that retired since
+	late := c.retired.views // not folded yet
 	c.retired.mu.Unlock()
 	if z != nil {
 		z.addTo(sum)
@@ -227,8 +229,6 @@ func (c *counts) addZones(sum map[string]uint64) {
 	for _, z := range late {
 		z.addTo(sum)
 	}
-	c.retired.folding.Lock()
-	defer c.retired.folding.Unlock()
 	for origin, n := range c.retired.total {
 		sum[origin] += n
 	}
