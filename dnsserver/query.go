@@ -138,7 +138,7 @@ func (q *query) zoneIn(v *zones.View) (*zones.Zone, int) {
 func (q *query) name() []byte { return q.nameBuf[:q.nameLen] }
 
 // parse reads question, OPT and TSIG of msg, which has a whole header. q.end,
-// q.opt and q.denial are empty before. It returns false for a message that is
+// q.qtype, q.opt and q.denial are empty before. It returns false for a message that is
 // malformed; q.end is then 0 if not even the question could be read.
 //
 // A query has one question (RFC 9619), or none if it is for a cookie alone (RFC
@@ -171,7 +171,7 @@ func (q *query) parseForeign(msg []byte) {
 
 // discard is for a message that is malformed: nothing in it counts.
 func (q *query) discard() {
-	q.end = 0
+	q.end, q.qtype = 0, 0
 	q.opt.reset()
 	q.denial.n = 0
 }
