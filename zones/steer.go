@@ -315,7 +315,13 @@ func parameters(rdata []byte) func(yield func(dns.SVCBKey, []byte) bool) {
 	}
 }
 
-// containsRegionLabel reports whether any name may have the label _region.
+// containsRegionLabel reports whether any name may have the label _region. It goes
+// name by name: a search through the text of all could not be interrupted.
 func (s *steerer) containsRegionLabel() bool {
-	return bytes.Contains(s.names.text, []byte(regionLabel))
+	for i := range uint32(s.names.len()) {
+		if bytes.Contains(s.names.name(i), []byte(regionLabel)) {
+			return true
+		}
+	}
+	return false
 }
