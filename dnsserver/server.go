@@ -172,7 +172,7 @@ func (s *Server) bindUDP(at netip.AddrPort) (workers []*udpWorker, err error) {
 		w, err := newUDPWorker(s, at)
 		if err != nil {
 			for _, w := range workers {
-				err = errors.Join(err, w.conn.Close())
+				err = errors.Join(err, w.socket.close())
 			}
 			return nil, err
 		}
@@ -278,7 +278,7 @@ func (s *Server) setClock(now time.Time) { s.clock.Store(uint32(now.Unix())) }
 // release closes the sockets. Their errors do not matter: nothing is under way.
 func (s *Server) release() {
 	for _, w := range s.workers {
-		_ = w.conn.Close()
+		_ = w.socket.close()
 	}
 	for _, l := range s.listeners {
 		_ = l.Close()

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -172,6 +173,51 @@ func TestPipelining(t *testing.T) {
 
 // While snapshots are swapped, every answer is of the old or the new one, and
 // no query sent after a new answer was received gets an old one.
+// TestWakeAfterBurst: a worker that was too busy to be told of datagrams is told
+// again when it has nothing to do.
+func TestWakeAfterBurst(t *testing.T) {
+	s, err := Listen([]string{"127.0.0.1:0"}, DefaultLimits, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Swap(steeredBench(t).snapshot)
+	conn, err := net.Dial("udp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	send := func(msg []byte) {
+		if _, err := conn.Write(msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	query := queryFor(t, "play.bet.example.", nil)
+	response := slices.Clone(query)
+	response[2] |= flagQR // is met with silence, so that no answer is lost for want of room
+	const burst = (busyAfter + 4) * batch
+	for range burst { // they wait in the socket: the worker takes them without a pause
+		send(response)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	done.Go(func() {
+		if err := s.Serve(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	defer func() { cancel(); done.Wait() }()
+	for n := range uint64(8) {
+		for poll := time.Tick(time.Millisecond); s.Counters().Received < burst+n; {
+			<-poll
+		}
+		send(query)
+		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := conn.Read(make([]byte, 512)); err != nil {
+			t.Fatalf("query %d after the burst: %v", n+1, err)
+		}
+	}
+}
+
 func TestSwapUnderLoad(t *testing.T) {
 	s, b := serveBench(t, "127.0.0.1:0")
 	b.inputs.Drains[0].On = true

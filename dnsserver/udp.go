@@ -31,6 +31,9 @@ const (
 	// yieldEvery is after how many full batches the worker lets others have
 	// its core: raw system calls do not tell the scheduler.
 	yieldEvery = 64
+	// busyAfter is after how many batches without a pause the worker need not be
+	// told of datagrams.
+	busyAfter = 8
 	// lastBatches bounds what is still answered after a stop.
 	lastBatches = 256
 	// pause is how long a worker waits after an error of the socket that should
@@ -56,8 +59,7 @@ const controlSize = 64
 // them. Nothing is shared between workers but the snapshot.
 type udpWorker struct {
 	server *Server
-	conn   *net.UDPConn
-	raw    syscall.RawConn
+	socket *udpSocket
 
 	responder
 	counts counts
@@ -89,9 +91,8 @@ func newUDPWorker(s *Server, at netip.AddrPort) (*udpWorker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.conn = conn.(*net.UDPConn)
-	if w.raw, err = w.conn.SyscallConn(); err != nil {
-		return nil, errors.Join(err, w.conn.Close())
+	if w.socket, err = newUDPSocket(conn.(*net.UDPConn)); err != nil {
+		return nil, err
 	}
 	w.responder = newResponder(&w.counts, &s.clock, s.limits, s.log)
 	w.wire(at.Addr().Is6())
@@ -136,14 +137,12 @@ func (w *udpWorker) setOptions(fd int, ipv6 bool) error {
 
 // checkBuffer warns if the kernel granted less than half of the receive buffer.
 func (w *udpWorker) checkBuffer(log zerolog.Logger) {
-	_ = w.raw.Control(func(fd uintptr) {
-		granted, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
-		// The kernel reports twice what it grants: its own bookkeeping counts too.
-		if err == nil && granted/2 < receiveBuffer/2 {
-			log.Warn().Int("bytes", granted/2).Int("wanted", receiveBuffer).
-				Msgf("small UDP receive buffer: bursts may be dropped; set net.core.rmem_max to %d", receiveBuffer)
-		}
-	})
+	granted, err := unix.GetsockoptInt(w.socket.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	// The kernel reports twice what it grants: its own bookkeeping counts too.
+	if err == nil && granted/2 < receiveBuffer/2 {
+		log.Warn().Int("bytes", granted/2).Int("wanted", receiveBuffer).
+			Msgf("small UDP receive buffer: bursts may be dropped; set net.core.rmem_max to %d", receiveBuffer)
+	}
 }
 
 // wire connects the headers to their buffers, once. The kernel writes the length
@@ -166,47 +165,46 @@ func (w *udpWorker) wire(ipv6 bool) {
 func (w *udpWorker) run() error {
 	readable := w.readable
 	for {
-		err := w.raw.Read(readable)
+		err := w.socket.whenReadable(readable)
 		if w.stopping.Load() {
 			break
 		}
 		w.faults++
 		switch err = errors.Join(err, w.fault); {
 		case w.faults == patience:
-			return fmt.Errorf("receiving from the network on %s keeps failing: %w", w.conn.LocalAddr(), err)
+			return fmt.Errorf("receiving from the network on %s keeps failing: %w", w.socket.local, err)
 		case w.faults == 1:
-			w.server.log.Error().Err(err).Stringer("addr", w.conn.LocalAddr()).Msg("receiving from the network failed; trying again")
+			w.server.log.Error().Err(err).Stringer("addr", w.socket.local).Msg("receiving from the network failed; trying again")
 		}
 		time.Sleep(pause)
 	}
 	// What came before the stop is answered.
-	_ = w.raw.Control(func(fd uintptr) {
-		for range lastBatches {
-			n, err := w.receive(fd)
-			if err != nil {
-				return
-			}
-			w.serve(fd, n)
+	for range lastBatches {
+		n, err := w.receive()
+		if err != nil {
+			break
 		}
-	})
+		w.serve(n)
+	}
 	return nil
 }
 
 // stop wakes the worker if it waits, and makes it end.
 func (w *udpWorker) stop() error {
 	w.stopping.Store(true)
-	return w.conn.SetReadDeadline(time.Unix(1, 0))
+	return w.socket.wakeForever()
 }
 
 // readable answers what has come until nothing is left, then has the caller
 // wait in the network poller: while packets come there is no wake-up to pay
 // for, and while none comes no core is used. It returns true on an error.
-func (w *udpWorker) readable(fd uintptr) bool {
+func (w *udpWorker) readable() bool {
 	for round := 1; ; round++ {
-		n, err := w.receive(fd)
+		n, err := w.receive()
 		switch {
 		case err == unix.EAGAIN:
-			return false
+			w.fault = w.socket.watch()
+			return w.fault != nil
 		case err == unix.EINTR:
 			continue
 		case err != nil:
@@ -214,9 +212,14 @@ func (w *udpWorker) readable(fd uintptr) bool {
 			return true
 		}
 		w.faults = 0
-		w.serve(fd, n)
+		w.serve(n)
 		if w.stopping.Load() {
 			return false
+		}
+		if round == busyAfter {
+			if w.fault = w.socket.unwatch(); w.fault != nil {
+				return true
+			}
 		}
 		if round%yieldEvery == 0 {
 			runtime.Gosched()
@@ -225,14 +228,14 @@ func (w *udpWorker) readable(fd uintptr) bool {
 }
 
 // receive takes up to batch datagrams from the kernel without waiting.
-func (w *udpWorker) receive(fd uintptr) (int, error) {
+func (w *udpWorker) receive() (int, error) {
 	if w.wildcard {
 		for i := range batch {
 			h := &w.in[i].header
 			h.Control, h.Controllen = &w.controls[i][0], controlSize
 		}
 	}
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&w.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(w.socket.fd), uintptr(unsafe.Pointer(&w.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -240,7 +243,7 @@ func (w *udpWorker) receive(fd uintptr) (int, error) {
 }
 
 // serve answers the n datagrams received, all from one snapshot.
-func (w *udpWorker) serve(fd uintptr, n int) {
+func (w *udpWorker) serve(n int) {
 	snapshot := w.server.snapshot.Load()
 	for i := range n {
 		w.queries[i].take(w.message(i), source(&w.names[i]))
@@ -262,7 +265,7 @@ func (w *udpWorker) serve(fd uintptr, n int) {
 		ready++
 	}
 	w.rest(n) // who has an answer finds it counted
-	w.send(fd, ready)
+	w.send(ready)
 }
 
 // message returns datagram i, empty if it gets no answer: if it is longer than
@@ -277,15 +280,15 @@ func (w *udpWorker) message(i int) []byte {
 
 // send hands n responses to the kernel. One that the kernel refuses (no route to
 // that client, say) is skipped and counted.
-func (w *udpWorker) send(fd uintptr, n int) {
+func (w *udpWorker) send(n int) {
 	for done := 0; done < n; {
-		sent, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&w.out[done])), uintptr(n-done), unix.MSG_DONTWAIT, 0, 0)
+		sent, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(w.socket.fd), uintptr(unsafe.Pointer(&w.out[done])), uintptr(n-done), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			done += int(sent)
 		case unix.EINTR:
 		case unix.EAGAIN:
-			ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+			ready := []unix.PollFd{{Fd: int32(w.socket.fd), Events: unix.POLLOUT}}
 			if k, err := unix.Poll(ready, int(pause.Milliseconds())); k == 0 && err == nil {
 				w.counts.note(countLost, n-done)
 				return
@@ -347,8 +350,8 @@ func (w *udpWorker) kernelDrops() uint64 {
 	const dropsIndex = 8 // SK_MEMINFO_DROPS in linux/sock_diag.h
 	var info [dropsIndex + 1]uint32
 	size := uint32(unsafe.Sizeof(info))
-	_ = w.raw.Control(func(fd uintptr) {
-		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
+	w.socket.whileOpen(func() {
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(w.socket.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
 			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 		if errno == 0 && size == uint32(unsafe.Sizeof(info)) {
 			w.drops.Store(uint64(info[dropsIndex]))
