@@ -196,7 +196,7 @@ func (w *udpWorker) stop() error {
 }
 
 // readable answers what has come until nothing is left, then has the caller
-// wait in the network poller: while packets come there is no wake-up to pay
+// wait (see udpSocket): while packets come there is no wake-up to pay
 // for, and while none comes no core is used. It returns true on an error.
 func (w *udpWorker) readable() bool {
 	for round := 1; ; round++ {
