@@ -135,18 +135,18 @@ func Zones(list []*zones.Status) []Zone {
 func Regions(t *regions.Table, s *regions.State) []Region {
 	shown := make([]Region, 0, t.Len())
 	for id := range t.All().All() {
-		r := Region{Name: t.Name(id), Votes: votes(s.Inputs.Votes[id])}
+		r := Region{Name: t.Name(id), Votes: votes(s.Inputs.Subjects[id].Votes)}
 		switch {
-		case s.Drained.Has(id):
+		case s.Drained().Has(id):
 			r.State, r.Why = regionIsDrained, whyDrained(s, id)
-		case s.Up().Has(id):
+		case s.Usual(regions.Anyone).Has(id):
 			r.State = regionIsUp
 			if s.Inputs.ForcedUp.Has(id) {
 				r.Why = "forced up by the break-glass file"
 			}
 		default:
 			r.State, r.Why = regionIsDown, "by votes"
-			if s.Tied.Has(id) {
+			if s.Tied().Has(id) {
 				r.Why = "kept down: no majority of votes says up or down"
 			}
 		}
@@ -159,7 +159,7 @@ func whyDrained(s *regions.State, id regions.ID) string {
 	if s.Inputs.ForcedDrain.Has(id) {
 		return "by the break-glass file"
 	}
-	drain := s.Inputs.Drains[id]
+	drain := s.Inputs.Subjects[id].Drain
 	switch {
 	case drain.Reason != "" && drain.By != "":
 		return fmt.Sprintf("%q, by %s", drain.Reason, drain.By)

@@ -299,7 +299,7 @@ func (r *responder) choose(set *zones.RRset) bool {
 		r.list, r.scope = r.snap.places.Prefer(r.ask, r.from)
 		r.placed = true
 	}
-	region, ok := r.snap.state.Choose(r.list, regions.Set(set.Regions))
+	region, ok := r.snap.state.Choose(r.list, regions.Set(set.Regions), regions.Anyone, r.from)
 	if !ok {
 		r.counts.add(countExhausted, 1)
 		r.why = allDrained

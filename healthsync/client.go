@@ -74,10 +74,10 @@ func drainKeyOf(prefix, region string) (string, error) {
 // encodeDrain returns the value that ParseDrain reads as d.
 func encodeDrain(d regions.Drain) (string, error) {
 	value := "false"
-	if d.On {
+	if d.Percent > 0 {
 		value = "true"
 	}
-	if d.On && (d.Reason != "" || d.By != "") {
+	if d.Percent > 0 && (d.Reason != "" || d.By != "") {
 		object, err := json.Marshal(struct {
 			Reason string `json:"reason,omitempty"`
 			By     string `json:"by,omitempty"`
@@ -89,7 +89,7 @@ func encodeDrain(d regions.Drain) (string, error) {
 	}
 	if read, err := ParseDrain([]byte(value)); err != nil {
 		return "", err
-	} else if d.On && read != d {
+	} else if d.Percent > 0 && read != d {
 		return "", fmt.Errorf("the reason and the name must be UTF-8")
 	}
 	return value, nil

@@ -57,7 +57,7 @@ func (s *Sync) snapshot() saved {
 	defer s.mu.Unlock()
 	v := saved{
 		Cluster: s.cluster, Revision: s.revision, Frozen: s.frozen,
-		Down:     s.config.Table.Names(s.state.Down),
+		Down:     s.config.Table.Names(s.state.Down()),
 		Override: s.override,
 		Keys:     s.ledger.save(),
 	}

@@ -174,7 +174,7 @@ func (l *ledger) drains() []entry {
 // inForce reports whether e drains a configured region.
 func (l *ledger) inForce(e entry) bool {
 	id, known := l.table.Named(e.region)
-	return e.kind == drainKey && e.good && known && l.inputs.Drains[id].On
+	return e.kind == drainKey && e.good && known && l.inputs.Subjects[id].Drain.Percent > 0
 }
 
 // enter sets the entry of a key, and the input that follows from it.
@@ -186,9 +186,9 @@ func (l *ledger) enter(key string, e entry) {
 	}
 	switch e.kind {
 	case drainKey:
-		l.inputs.Drains[id] = regions.Drain{}
+		l.inputs.Subjects[id].Drain = regions.Drain{}
 		if e.good {
-			l.inputs.Drains[id], _ = ParseDrain([]byte(e.value))
+			l.inputs.Subjects[id].Drain, _ = ParseDrain([]byte(e.value))
 		}
 	case voteKey:
 		if e.good {
@@ -208,7 +208,7 @@ func (l *ledger) erase(key string) {
 	}
 	switch e.kind {
 	case drainKey:
-		l.inputs.Drains[id] = regions.Drain{}
+		l.inputs.Subjects[id].Drain = regions.Drain{}
 	case voteKey:
 		delete(l.votes(id), e.reporter)
 	}
@@ -216,19 +216,19 @@ func (l *ledger) erase(key string) {
 
 // votes returns the votes on a region for writing.
 func (l *ledger) votes(id regions.ID) map[string]regions.Vote {
-	if l.shared.Has(id) || l.inputs.Votes[id] == nil {
-		votes := make(map[string]regions.Vote, len(l.inputs.Votes[id])+1)
-		maps.Copy(votes, l.inputs.Votes[id])
-		l.inputs.Votes[id] = votes
+	if l.shared.Has(id) || l.inputs.Subjects[id].Votes == nil {
+		votes := make(map[string]regions.Vote, len(l.inputs.Subjects[id].Votes)+1)
+		maps.Copy(votes, l.inputs.Subjects[id].Votes)
+		l.inputs.Subjects[id].Votes = votes
 		l.shared &^= regions.SetOf(id)
 	}
-	return l.inputs.Votes[id]
+	return l.inputs.Subjects[id].Votes
 }
 
 // share returns the inputs for good: the ledger will not change them any more.
 func (l *ledger) share() regions.Inputs {
 	l.shared = l.table.All()
-	return regions.Inputs{Drains: slices.Clone(l.inputs.Drains), Votes: slices.Clone(l.inputs.Votes)}
+	return regions.Inputs{Subjects: slices.Clone(l.inputs.Subjects)}
 }
 
 // rejection returns the entry of a key as Status shows it, if it is rejected.
@@ -277,7 +277,7 @@ func (l *ledger) effective(e entry) string {
 	}
 	switch e.kind {
 	case drainKey:
-		if drain, _ := ParseDrain([]byte(e.value)); drain.On {
+		if drain, _ := ParseDrain([]byte(e.value)); drain.Percent > 0 {
 			return "drained"
 		}
 		return "not drained"

@@ -104,8 +104,8 @@ func (s *Sync) alarms() []string {
 	default:
 		raise("etcd has not confirmed the state for %v: the last state stays in force; see to etcd", age.Round(time.Second))
 	}
-	if s.state.Tied != 0 {
-		raise("%s stay down, though no majority of votes says so: see to the probes", strings.Join(s.config.Table.Names(s.state.Tied), ", "))
+	if tied := s.state.Tied(); tied != 0 {
+		raise("%s stay down, though no majority of votes says so: see to the probes", strings.Join(s.config.Table.Names(tied), ", "))
 	}
 	if drain, up := s.override.Drain, s.override.Up; len(drain)+len(up) > 0 {
 		raise("the break-glass file wins over etcd on this server (drain %v, up %v): remove it when it is over", drain, up)

@@ -117,7 +117,10 @@ func open(config Config, pace pace, now func() time.Time) *Sync {
 	}
 	s.restore(v)
 	s.override, s.overrideFault = s.readOverride(v.Override)
-	s.state = s.evaluate(&regions.State{Down: named(config.Table, v.Down)})
+	for id := range named(config.Table, v.Down).All() {
+		s.ledger.inputs.Subjects[id].Record.To = regions.Down
+	}
+	s.state = s.evaluate()
 	s.logStart()
 	return s
 }
@@ -153,8 +156,8 @@ func (s *Sync) logStart() {
 		s.config.Log.Warn().Msg("no state of an earlier run: every region is served as up until etcd answers")
 		return
 	}
-	s.config.Log.Info().Int64("revision", s.revision).Strs("drained", s.config.Table.Names(s.state.Drained)).
-		Strs("down", s.config.Table.Names(s.state.Down)).Stringer("age", s.now().Sub(s.confirmed).Round(time.Second)).Msg("starting from the state file")
+	s.config.Log.Info().Int64("revision", s.revision).Strs("drained", s.config.Table.Names(s.state.Drained())).
+		Strs("down", s.config.Table.Names(s.state.Down())).Stringer("age", s.now().Sub(s.confirmed).Round(time.Second)).Msg("starting from the state file")
 }
 
 // State returns the state in force.
@@ -183,7 +186,7 @@ func (s *Sync) publish(ctx context.Context) {
 		}
 		s.mu.Lock()
 		old := s.state
-		s.state = s.evaluate(old)
+		s.state = s.evaluate()
 		state := s.state
 		s.mu.Unlock()
 		s.config.Publish(state)
@@ -193,11 +196,15 @@ func (s *Sync) publish(ctx context.Context) {
 }
 
 // evaluate returns the state that follows from the ledger and the break-glass file.
-func (s *Sync) evaluate(previous *regions.State) *regions.State {
+func (s *Sync) evaluate() *regions.State {
 	in := s.ledger.share()
 	in.ForcedDrain = named(s.config.Table, s.override.Drain)
 	in.ForcedUp = named(s.config.Table, s.override.Up)
-	state := s.config.Table.Evaluate(previous, in)
+	now := s.now()
+	state := s.config.Table.Evaluate(in, regions.Clock{Now: now, Back: now})
+	for _, due := range state.Due {
+		s.ledger.inputs.Subjects[s.config.Table.Index(due.Key)].Record = due.Record
+	}
 	state.Cluster, state.Revision = s.cluster, s.revision
 	return state
 }
@@ -207,13 +214,13 @@ func (s *Sync) logChange(old, state *regions.State) {
 		set  regions.Set
 		what string
 	}{
-		{state.Drained &^ old.Drained, "drained"},
-		{old.Drained &^ state.Drained, "no longer drained"},
-		{state.Down &^ old.Down, "down"},
-		{old.Down &^ state.Down, "no longer down"},
+		{state.Drained() &^ old.Drained(), "drained"},
+		{old.Drained() &^ state.Drained(), "no longer drained"},
+		{state.Down() &^ old.Down(), "down"},
+		{old.Down() &^ state.Down(), "no longer down"},
 	} {
 		for id := range change.set.All() {
-			drain := state.Inputs.Drains[id]
+			drain := state.Inputs.Subjects[id].Drain
 			event := s.config.Log.Info().Str("region", s.config.Table.Name(id)).Int64("revision", state.Revision)
 			if drain.Reason != "" {
 				event = event.Str("reason", drain.Reason)

@@ -28,7 +28,7 @@ func ParseDrain(value []byte) (regions.Drain, error) {
 	}
 	switch text {
 	case "", "true", "100%":
-		return regions.Drain{On: true}, nil
+		return regions.Drain{Percent: 100}, nil
 	case "false", "0%":
 		return regions.Drain{}, nil
 	}
@@ -39,7 +39,7 @@ func ParseDrain(value []byte) (regions.Drain, error) {
 	if err != nil {
 		return regions.Drain{}, err
 	}
-	return regions.Drain{On: true, Reason: fields["reason"], By: fields["by"]}, nil
+	return regions.Drain{Percent: 100, Reason: fields["reason"], By: fields["by"]}, nil
 }
 
 // ParseVote reads the value of a health key: up, down, or a JSON object with

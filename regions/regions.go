@@ -1,6 +1,7 @@
 // Package regions decides which data center answers. It holds the configured
-// regions, ranks them by distance, turns drains and health votes into a State,
-// and chooses among a name's regions by that State.
+// regions and services, ranks regions by distance, judges drains (the guard), turns
+// drains, votes and heartbeats into a State, and chooses among a name's regions by
+// that State.
 //
 // Everything here is pure: no etcd, no clock, no DNS, no I/O. A Table and a
 // State are immutable once made, so any number of goroutines may share them.
@@ -58,13 +59,22 @@ type Region struct {
 	Name     string
 	Location geo.Point
 	Prefixes []netip.Prefix // the address space it announces
+
+	Weight    int  // share of the capacity, for the guard; > 0
+	Heartbeat bool // no live heartbeat means that it is down
+	Standby   bool // used when nothing else is left alone
 }
 
-// Table is the configured regions with an index over their prefixes.
+// Table is the configured regions and services, and the rules for them.
 type Table struct {
-	list   []Region
-	byName map[string]ID
-	owned  []owned // sorted by first address; prefixes do not overlap
+	list     []Region
+	byName   map[string]ID
+	owned    []owned  // prefixes, sorted by first address; they do not overlap
+	seeds    []uint64 // by region: see bucket
+	standby  Set
+	services []Service            // the first is Anyone
+	names    map[string]ServiceID // listed by services, canonical
+	policy   Policy
 }
 
 type owned struct {
@@ -74,12 +84,13 @@ type owned struct {
 
 // New builds the table. The configured order is the order of list: it breaks
 // ties of distance, and it is the preference of clients without a place.
-// An error names the region and what is wrong with it.
+// An error names the region and what is wrong with it. There are no services, and
+// the guard refuses only what leaves nothing: see With.
 func New(list []Region) (*Table, error) {
 	if len(list) > Max {
 		return nil, fmt.Errorf("%d regions: at most %d are possible", len(list), Max)
 	}
-	t := &Table{list: slices.Clone(list), byName: make(map[string]ID, len(list))}
+	t := &Table{list: slices.Clone(list), byName: make(map[string]ID, len(list)), policy: Policy{MaxOut: 100}}
 	for i, r := range list {
 		if err := CheckName(r.Name); err != nil {
 			return nil, fmt.Errorf("region %q: %w", r.Name, err)
@@ -91,6 +102,10 @@ func New(list []Region) (*Table, error) {
 			return nil, fmt.Errorf("region %s: no such place as latitude %v, longitude %v", r.Name, r.Location.Latitude, r.Location.Longitude)
 		}
 		t.byName[r.Name] = ID(i)
+		t.seeds = append(t.seeds, seedOf(r.Name))
+		if r.Standby {
+			t.standby |= SetOf(ID(i))
+		}
 		for _, p := range r.Prefixes {
 			t.owned = append(t.owned, owned{p, ID(i)})
 		}
@@ -111,6 +126,7 @@ func New(list []Region) (*Table, error) {
 				t.Name(o.region), o.prefix, t.owned[i-1].prefix, t.Name(t.owned[i-1].region))
 		}
 	}
+	t.services = []Service{t.anyone()}
 	return t, nil
 }
 

@@ -1,32 +1,15 @@
 package regions
 
-// Drain is what an operator wrote at regions/R/drain.
-type Drain struct {
-	On     bool
-	Reason string
-	By     string
-}
+import (
+	"math"
+	"time"
+)
 
-// Vote is what one reporter says of a region at regions/R/health/REPORTER.
-type Vote struct {
-	Down   bool
-	Since  string // as the reporter wrote it, RFC 3339; "" if it did not say
-	Detail string
-}
-
-// Inputs is everything that decides who is out, as understood at one revision
-// of etcd, and the operator's break-glass file on this server.
-type Inputs struct {
-	Drains []Drain           // by region
-	Votes  []map[string]Vote // by region, then by reporter
-
-	ForcedDrain Set // break glass: out, whatever etcd says
-	ForcedUp    Set // break glass: in, whatever etcd says
-}
-
-// NewInputs returns the inputs that say nothing: every region is up.
-func (t *Table) NewInputs() Inputs {
-	return Inputs{Drains: make([]Drain, t.Len()), Votes: make([]map[string]Vote, t.Len())}
+// Clock is what time it is. There are two, because time that passes while etcd
+// cannot be reached must bring nothing back.
+type Clock struct {
+	Now  time.Time // takes regions out: Drain.At, and the TTLs before it
+	Back time.Time // brings them back: Drain.Until, hold and ramp; never after Now
 }
 
 // State says who is out. It is immutable and belongs to the Table it was made with.
@@ -36,85 +19,267 @@ type State struct {
 	Cluster  uint64
 	Revision int64
 
-	Drained Set // out by an operator: never used, not even when nothing else is left
-	Down    Set // out by votes: used when nothing better is left
-	Tied    Set // down although no majority of votes says so: kept from before
+	Standings []Standing // by Table.Index: of each key by itself
+	Due       []Due      // records that the servers must agree on
 
-	// classes are the rungs of the answer ladder, the best first.
-	classes [2]Set
+	// Next is when the state changes by itself; zero: never. It may lie in the
+	// past while Clock.Back does.
+	Next time.Time
 
 	Inputs Inputs // what the state was made from, to show it
+
+	table   *Table
+	ladders []ladder // by service
 }
 
-// Evaluate makes the state from the inputs. previous (nil at first) matters for
-// one rule alone: a region that is down by votes comes back only by a majority
-// for up, or when no vote is left.
-func (t *Table) Evaluate(previous *State, in Inputs) *State {
-	s := &State{Inputs: in}
-	for id := range t.All().All() {
-		wasDown := previous != nil && previous.Down.Has(id)
-		down, tied := t.voted(in.Votes[id], wasDown)
-		if down {
-			s.Down |= SetOf(id)
-		}
-		if tied {
-			s.Tied |= SetOf(id)
-		}
-		if in.Drains[id].On {
-			s.Drained |= SetOf(id)
-		}
+// Standing is what follows from the inputs for one key.
+type Standing struct {
+	Status  Status
+	Since   time.Time // when Status last changed; zero: it never did
+	Away    int       // percent of clients sent elsewhere by a drain or a ramp
+	Hold    time.Time // not before it is the region used again; zero: it is not on hold
+	Ramp    time.Time // when all clients are back; zero: they are
+	Tied    bool      // down as recorded, though no majority of live votes says so
+	Overdue bool      // the drain has ended, but the region is sick
+	TTL     uint32    // of answers at most, as a drain is near, in seconds; else NoCap
+
+	live, votes int
+}
+
+// NoCap is the TTL that limits nothing.
+const NoCap = math.MaxUint32
+
+// Unmonitored reports whether nobody votes.
+func (s Standing) Unmonitored() bool { return s.votes == 0 }
+
+// Due is a change of status that is not yet recorded.
+type Due struct {
+	Key
+	Record
+}
+
+// Evaluate makes the state from the inputs. It depends on nothing else, so
+// servers with equal inputs and clocks have equal states.
+//
+// A change of status counts from the moment it is first seen. Enter Due as the
+// records of the next Inputs, until those that the servers agreed on come.
+func (t *Table) Evaluate(in Inputs, clock Clock) *State {
+	e := evaluation{Table: t, in: in, clock: clock, excused: t.excuses(in, clock)}
+	s := &State{Inputs: in, table: t, Standings: make([]Standing, len(in.Subjects)), ladders: make([]ladder, len(t.services))}
+	for i := range in.Subjects {
+		s.Standings[i] = e.standing(t.Key(i))
 	}
-	drained := (s.Drained | in.ForcedDrain) &^ in.ForcedUp
-	down := s.Down &^ in.ForcedUp
-	s.Drained = drained
-	s.classes = [2]Set{t.All() &^ drained &^ down, down &^ drained}
+	for id := range t.services {
+		s.ladders[id] = e.ladder(s, ServiceID(id))
+	}
+	s.Due, s.Next = e.due, e.next
 	return s
 }
 
-// voted counts the votes on one region. It is down when more than half of its
-// votes say so: that is at least two, or one where there is only one reporter.
-// Once down, the same majority for up brings it back.
-func (t *Table) voted(votes map[string]Vote, wasDown bool) (down, tied bool) {
-	if len(votes) == 0 {
-		return false, false
-	}
-	n := 0
-	for _, v := range votes {
-		if v.Down {
-			n++
-		}
-	}
-	quorum := len(votes)/2 + 1
-	switch {
-	case n >= quorum:
-		return true, false
-	case len(votes)-n >= quorum:
-		return false, false
-	}
-	return wasDown, wasDown
+// evaluation is one run of Evaluate.
+type evaluation struct {
+	*Table
+	in      Inputs
+	clock   Clock
+	excused Set // their silence counts for nothing
+
+	due  []Due
+	next time.Time
 }
 
-// Up returns the regions that serve: neither drained nor down.
-func (s *State) Up() Set { return s.classes[0] }
+// wait makes the state be evaluated again at an instant.
+func (e *evaluation) wait(at time.Time) {
+	if e.next.IsZero() || at.Before(e.next) {
+		e.next = at
+	}
+}
 
-// LastResort returns the regions that are down but not drained.
-func (s *State) LastResort() Set { return s.classes[1] }
+// standing judges one key by itself.
+func (e *evaluation) standing(k Key) Standing {
+	s := Standing{TTL: NoCap}
+	subject := &e.in.Subjects[e.Index(k)]
+	e.drain(&s, subject.Drain)
+	e.vote(&s, subject)
+	e.heartbeat(&s, subject, k)
 
-// Choose returns the region that answers for a client with the given
-// preference list, among the regions that have the records (the answer ladder):
-// the nearest that is up, else the nearest that is down but not drained. It
-// returns false when only drained regions are left: they are never used.
-//
-// prefer lists every region once, so a member of candidates is always met.
-func (s *State) Choose(prefer []ID, candidates Set) (ID, bool) {
-	for _, class := range s.classes {
-		if usable := class & candidates; usable != 0 {
-			for _, id := range prefer {
-				if usable.Has(id) {
-					return id, true
-				}
-			}
+	record := subject.Record
+	if s.Status != record.To {
+		record = Record{From: record.To, To: s.Status, Since: e.clock.Now}
+		if record.From&Drained != 0 && s.Status&Drained == 0 && subject.Drain.Percent == 100 && subject.Drain.ended(e.clock.Back) {
+			record.From = record.From&^Drained | Expired
+		}
+		e.due = append(e.due, Due{k, record})
+	}
+	s.Since = record.Since
+	s.Overdue = subject.Drain.Percent > 0 && subject.Drain.ended(e.clock.Back) && s.Status&(Down|Silent) != 0
+	if record.From.Out() && !record.To.Out() {
+		e.comeBack(&s, record)
+	}
+	return s
+}
+
+// drain applies a drain.
+func (e *evaluation) drain(s *Standing, d Drain) {
+	switch {
+	case d.Percent == 0 || d.ended(e.clock.Back):
+		return
+	case !d.begun(e.clock.Now):
+		e.runDown(s, d.At)
+		return
+	}
+	s.Away = d.Percent
+	if d.Percent == 100 {
+		s.Status |= Drained
+	}
+	if !d.Until.IsZero() {
+		e.wait(d.Until)
+	}
+}
+
+// runDown caps the TTL so that caches run out at the instant a drain begins.
+func (e *evaluation) runDown(s *Standing, at time.Time) {
+	left := at.Sub(e.clock.Now) // > 0
+	seconds := int64((left + time.Second - 1) / time.Second)
+	if seconds > int64(e.policy.TTL) {
+		e.wait(at.Add(-time.Duration(e.policy.TTL) * time.Second))
+		return
+	}
+	s.TTL = uint32(seconds)
+	e.wait(at.Add(-time.Duration(seconds-1) * time.Second))
+}
+
+// vote counts the live votes. The key goes down when more than half of them say
+// so: that is at least two, or one where only one reporter has a key. It comes
+// back by the same majority, or when there is no vote any more.
+func (e *evaluation) vote(s *Standing, subject *Subject) {
+	down := 0
+	for _, v := range subject.Votes {
+		if v.Probe != "" && !e.in.Probes[v.Probe] {
+			continue
+		}
+		s.live++
+		if v.Down {
+			down++
 		}
 	}
-	return 0, false
+	s.votes = len(subject.Votes)
+	if s.votes == 0 {
+		return
+	}
+	quorum := max(s.live/2+1, min(2, s.votes))
+	switch {
+	case down >= quorum:
+		s.Status |= Down
+	case s.live-down >= quorum:
+	case subject.Record.To&Down != 0:
+		s.Status |= Down
+		s.Tied = true
+	}
+}
+
+// heartbeat notices that nothing lives in a region that must show life.
+func (e *evaluation) heartbeat(s *Standing, subject *Subject, k Key) {
+	switch {
+	case k.Service != Anyone || !e.list[k.Region].Heartbeat || subject.Heartbeats > 0:
+	case e.excused.Has(k.Region):
+		s.Status |= Excused
+	default:
+		s.Status |= Silent
+	}
+}
+
+// storm is how long after each other heartbeats stop that stop together.
+const storm = 30 * time.Second
+
+// excuses returns the regions whose silence counts for nothing. Heartbeats that
+// stop within 30 s of each other, in more than half of three or more regions, tell
+// of etcd or the network, not of the regions. A silence that is recorded stays.
+func (t *Table) excuses(in Inputs, clock Clock) Set {
+	var fresh, recent, excused Set
+	required := 0
+	for id, r := range t.list {
+		if !r.Heartbeat {
+			continue
+		}
+		required++
+		subject, this := &in.Subjects[id], SetOf(ID(id))
+		switch {
+		case subject.Heartbeats > 0:
+		case subject.Record.To&Excused != 0:
+			excused |= this
+		case subject.Record.To&Silent == 0:
+			fresh |= this
+		case clock.Now.Sub(subject.Record.Since) < storm:
+			recent |= this
+		}
+	}
+	if required >= 3 && 2*(fresh|recent|excused).Len() > required {
+		excused |= fresh
+	}
+	return excused
+}
+
+// comeBack keeps a region that has returned from clients for a while: after
+// sickness or a drain that ended by itself on hold, and then by and by.
+func (e *evaluation) comeBack(s *Standing, record Record) {
+	back := record.Since
+	if record.From&(Down|Silent|Expired) != 0 {
+		back = back.Add(e.policy.Hold)
+		if e.clock.Back.Before(back) {
+			s.Hold = back
+			e.wait(back)
+			return
+		}
+	}
+	end := back.Add(e.policy.Ramp)
+	if !e.clock.Back.Before(end) {
+		return
+	}
+	step := e.policy.Ramp / 100 // a percent of the clients
+	steps := int(e.clock.Back.Sub(back) / max(step, 1))
+	s.Ramp = end
+	s.Away = max(s.Away, 100-min(max(steps, 0), 100))
+	e.wait(back.Add(time.Duration(steps+1) * max(step, 1)))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// View returns the standing of a service in a region as queries meet it: that of
+// the region counts, and the break-glass file.
+func (s *State) View(k Key) Standing { return s.view(k) }
+
+// Usual returns the regions that serve all or some clients of a service.
+func (s *State) Usual(service ServiceID) Set {
+	l := &s.ladders[service]
+	return l.open | l.partial
+}
+
+// Drained returns the regions that are out by a drain or the break-glass file.
+func (s *State) Drained() Set { return s.with(Drained) }
+
+// Down returns the regions that are out by votes or silence.
+func (s *State) Down() Set { return s.with(Down | Silent) }
+
+func (s *State) with(causes Status) (set Set) {
+	for id := range s.table.All().All() {
+		if s.view(Key{Anyone, id}).Status&causes != 0 {
+			set |= SetOf(id)
+		}
+	}
+	return set
+}
+
+// Tied returns the regions that are down as recorded alone.
+func (s *State) Tied() (set Set) {
+	for id := range s.table.All().All() {
+		if s.Standings[id].Tied {
+			set |= SetOf(id)
+		}
+	}
+	return set
 }

@@ -39,7 +39,7 @@ with a reason and your name beside it.`,
 		Args: words("REGION"),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			return writeToEtcd(cmd, given, func(ctx context.Context, c *Config, client *clientv3.Client) error {
-				d := regions.Drain{On: true, Reason: reason, By: operator()}
+				d := regions.Drain{Percent: 100, Reason: reason, By: operator()}
 				revision, err := healthsync.WriteDrain(ctx, client, c.Etcd.Prefix, given[0], d)
 				if err != nil {
 					return err

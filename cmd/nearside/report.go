@@ -60,7 +60,7 @@ func (s *server) addRegions(status *console.Status) {
 	if bad != "" {
 		status.Alarms = append(status.Alarms, fmt.Sprintf("%s; instead %s of %s is used", bad, geography.Name, geography.Built.Format(time.DateOnly)))
 	}
-	if n, origin := s.zones.current().Exhausted(uint64(s.state.Load().Drained)); n > 0 {
+	if n, origin := s.zones.current().Exhausted(uint64(s.state.Load().Drained())); n > 0 {
 		status.Alarms = append(status.Alarms, fmt.Sprintf("%s, the last of zone %s, with no region that is not drained: the answer is no address; undrain one",
 			count(n, "steered RRset"), origin))
 	}

@@ -1,0 +1,188 @@
+package regions
+
+import (
+	"encoding/binary"
+	"hash/fnv"
+	"math/bits"
+	"net/netip"
+)
+
+// ladder is who may answer for a service: the rungs of the answer ladder, the best
+// first. Every set keeps to the regions that the service allows.
+type ladder struct {
+	open    Set    // up, for every client
+	partial Set    // up, but for a share of clients only: away
+	hold    Set    // returning, on hold
+	last    [2]Set // on_exhausted
+
+	order  []ID // of failover; nil: the client's
+	capped Set  // the regions whose TTL is limited: caps
+	more   *limits
+}
+
+// limits is what few states have. It is read where partial or capped say so.
+type limits struct {
+	away [Max]uint8  // percent of clients that are sent elsewhere
+	caps [Max]uint32 // seconds
+}
+
+// ladder combines what the regions and the service in them have.
+func (e *evaluation) ladder(s *State, id ServiceID) ladder {
+	service := &e.services[id]
+	l := ladder{more: new(limits)}
+	if service.Failover {
+		l.order = service.order
+	}
+	var sick, down, spare Set
+	for r := range e.All().All() {
+		view, this := s.view(Key{id, r}), SetOf(r)
+		switch {
+		case view.Status&Drained != 0:
+			continue
+		case view.Status&(Down|Silent) != 0:
+			sick |= this
+		case !view.Hold.IsZero():
+			l.hold |= this
+		case view.Away > 0:
+			l.partial |= this
+			l.more.away[r] = uint8(view.Away)
+		default:
+			l.open |= this
+		}
+		if view.TTL != NoCap {
+			l.capped |= this
+			l.more.caps[r] = view.TTL
+		}
+	}
+	down = sick & service.members
+	spare = (l.open | l.partial | l.hold) & e.standby & service.members
+	switch alive := l.open | l.partial | l.hold | sick; service.OnExhausted.Kind {
+	case AnyRegion:
+		l.last = [2]Set{spare, down}
+	case OneRegion:
+		l.last[0] = alive & SetOf(service.OnExhausted.Region)
+	}
+	usual := service.members &^ e.standby
+	l.open, l.partial, l.hold = l.open&usual, l.partial&usual, l.hold&usual
+	return l
+}
+
+// view is the standing of a service in a region, which that of the region counts
+// for, and the break-glass file.
+func (s *State) view(k Key) Standing {
+	v := s.Standings[s.table.Index(Key{Anyone, k.Region})]
+	if k.Service != Anyone {
+		own := s.Standings[s.table.Index(k)]
+		v.Status |= own.Status
+		v.Away = max(v.Away, own.Away)
+		v.TTL = min(v.TTL, own.TTL)
+		v.Hold = later(v.Hold, own.Hold)
+		v.Ramp = later(v.Ramp, own.Ramp)
+	}
+	switch {
+	case s.Inputs.ForcedDrain.Has(k.Region):
+		v.Status |= Drained
+	case s.Inputs.ForcedUp.Has(k.Region):
+		v = Standing{TTL: NoCap}
+	}
+	return v
+}
+
+// Choose returns the region that answers for a client of a service with the given
+// preference list, among the regions that have the records (the answer ladder). It
+// returns false when none may: fully drained regions are never used.
+//
+// prefer lists every region once, so a member of candidates is always met.
+func (s *State) Choose(prefer []ID, candidates Set, service ServiceID, client netip.Addr) (ID, bool) {
+	l := &s.ladders[service]
+	if l.order != nil {
+		prefer = l.order
+	}
+	usable := l.open & candidates
+	if partial := l.partial & candidates; partial != 0 {
+		if usable |= s.kept(l, partial, client); usable == 0 {
+			usable = partial
+		}
+	}
+	if usable == 0 {
+		for _, rung := range [...]Set{l.hold, l.last[0], l.last[1]} {
+			if usable = rung & candidates; usable != 0 {
+				break
+			}
+		}
+	}
+	if usable == 0 {
+		return 0, false
+	}
+	for _, id := range prefer {
+		if usable.Has(id) {
+			return id, true
+		}
+	}
+	return ID(bits.TrailingZeros64(uint64(usable))), true
+}
+
+// Split reports whether some of the candidates serve a share of the clients only,
+// so that neighbours of one place may get different answers.
+func (s *State) Split(candidates Set, service ServiceID) bool {
+	return s.ladders[service].partial&candidates != 0
+}
+
+// TTL returns how long an answer with a region may be kept, in seconds, or NoCap.
+func (s *State) TTL(region ID, service ServiceID) uint32 {
+	if l := &s.ladders[service]; l.capped.Has(region) {
+		return l.more.caps[region]
+	}
+	return NoCap
+}
+
+// kept returns those of the partly used regions that this client is not sent away from.
+func (s *State) kept(l *ladder, partial Set, client netip.Addr) Set {
+	key := network(client)
+	var kept Set
+	for id := range partial.All() {
+		if bucket(key, s.table.seeds[id]) >= l.more.away[id] {
+			kept |= SetOf(id)
+		}
+	}
+	return kept
+}
+
+// ScopeBits is the prefix length of the networks that are moved as a whole.
+func ScopeBits(client netip.Addr) int {
+	if client.Is4() || client.Is4In6() {
+		return 24
+	}
+	return 56
+}
+
+// network is the part of an address that decides on its cohort: 24 bits of an
+// IPv4 address or 56 of an IPv6 one, and which of the two it is.
+func network(client netip.Addr) uint64 {
+	if client.Is4() || client.Is4In6() {
+		a := client.As4()
+		return uint64(binary.BigEndian.Uint32(a[:]) >> 8)
+	}
+	a := client.As16()
+	return binary.BigEndian.Uint64(a[:8])>>8 | 1<<63
+}
+
+// bucket puts a network into one of 100 cohorts of a region: it is sent away from
+// it by a share above that. It is the finaliser of SplitMix64 (Steele, Lea, Flood
+// 2014), which all versions must share, so that servers agree.
+func bucket(network, seed uint64) uint8 {
+	x := network ^ seed
+	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9
+	x = (x ^ x>>27) * 0x94D049BB133111EB
+	x ^= x >> 31
+	hundredth, _ := bits.Mul64(x, 100)
+	return uint8(hundredth)
+}
+
+// seedOf makes the cohorts of regions independent of each other. It depends on
+// the name, so that the order in the configuration does not matter.
+func seedOf(region string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(region))
+	return h.Sum64()
+}
