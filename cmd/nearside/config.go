@@ -38,8 +38,12 @@ type Config struct {
 	NegativeTTL     int      // seconds, cap on the SOA's TTL when a steered name has no region left
 	Static          []string // owners that are never steered: lower case, absolute
 	Regions         []regions.Region
+	Services        []serviceConfig
+	MaxOut          int           // percent of the regions' weight that drains may put out
+	Hold            time.Duration // from the return of a region that was sick until it is used
+	Ramp            time.Duration // from then until all its clients are back
 
-	table  *regions.Table // the regions as a table
+	table  *regions.Table // regions, services and rules
 	places places         // for faults that show later
 }
 
@@ -66,7 +70,7 @@ func (c *Config) Resolvers() []netip.Prefix {
 	return prefixes
 }
 
-// Table returns the configured regions.
+// Table returns the configured regions and services.
 func (c *Config) Table() *regions.Table { return c.table }
 
 // fault is what is wrong with the value at key, and where that was written.
@@ -117,6 +121,8 @@ func defaults() Config {
 		Etcd:          EtcdConfig{EmbeddedListen: "http://127.0.0.1:2379", Prefix: "/nearside"},
 		TTL:           30,
 		NegativeTTL:   10,
+		MaxOut:        defaultMaxOut,
+		Hold:          defaultHold,
 	}
 }
 
@@ -148,6 +154,9 @@ var settings = []setting[Config]{
 	scalar("steering.ttl", integer, func(c *Config) *int { return &c.TTL }, between(1, maxTTL)),
 	scalar("steering.negative_ttl", integer, func(c *Config) *int { return &c.NegativeTTL }, between(0, maxTTL)),
 	list("steering.static", func(c *Config) *[]string { return &c.Static }, parseOwner),
+	scalar("guard.max_out", text, func(c *Config) *int { return &c.MaxOut }, parsePercent),
+	scalar("failback.hold", period, func(c *Config) *time.Duration { return &c.Hold }, lasting(0, 24*time.Hour)),
+	scalar("failback.ramp", period, func(c *Config) *time.Duration { return &c.Ramp }, lasting(0, 24*time.Hour)),
 }
 
 // regionSettings are the keys of one element of `regions`.
@@ -156,6 +165,9 @@ var regionSettings = []setting[regions.Region]{
 	scalar("location.latitude", decimal, func(r *regions.Region) *float64 { return &r.Location.Latitude }, parseDegrees),
 	scalar("location.longitude", decimal, func(r *regions.Region) *float64 { return &r.Location.Longitude }, parseDegrees),
 	list("prefixes", func(r *regions.Region) *[]netip.Prefix { return &r.Prefixes }, parsePrefix),
+	scalar("weight", integer, func(r *regions.Region) *int { return &r.Weight }, between(1, 1_000_000)),
+	scalar("heartbeat", boolean, func(r *regions.Region) *bool { return &r.Heartbeat }, parseBool),
+	scalar("standby", boolean, func(r *regions.Region) *bool { return &r.Standby }, parseBool),
 }
 
 // Load reads the configuration file at path and lays over on top of it. The

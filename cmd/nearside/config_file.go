@@ -150,25 +150,32 @@ func (d *decoder) decode(c *Config) {
 		return
 	}
 	decodeMapping(d, d.root, "", "", settings, c, map[string]func(*yaml.Node){
-		"regions": func(n *yaml.Node) { d.regions(n, c) },
+		"regions": func(n *yaml.Node) {
+			c.Regions = decodeList(d, n, "regions", regionSettings, regions.Region{Weight: defaultWeight})
+		},
+		"services": func(n *yaml.Node) { c.Services = decodeList(d, n, "services", serviceSettings, serviceConfig{}) },
 	})
 }
 
-func (d *decoder) regions(n *yaml.Node, c *Config) {
-	if !d.plain(n, "regions") {
-		return
+// decodeList returns the elements of a list of mappings, each of which starts as a
+// copy of blank.
+func decodeList[T any](d *decoder, n *yaml.Node, key string, known []setting[T], blank T) []T {
+	if !d.plain(n, key) {
+		return nil
 	}
 	if n.Kind != yaml.SequenceNode {
-		d.fault(n.Line, "regions is a list; write [] for none")
-		return
+		d.fault(n.Line, "%s is a list; write [] for none", key)
+		return nil
 	}
+	var made []T
 	for i, element := range n.Content {
-		at := fmt.Sprintf("regions[%d]", i)
+		at := fmt.Sprintf("%s[%d]", key, i)
 		d.found(at, element.Line)
-		var r regions.Region
-		decodeMapping(d, element, at+".", "", regionSettings, &r, nil)
-		c.Regions = append(c.Regions, r)
+		one := blank
+		decodeMapping(d, element, at+".", "", known, &one, nil)
+		made = append(made, one)
 	}
+	return made
 }
 
 // decodeMapping fills into from a mapping. Settings are found by their key

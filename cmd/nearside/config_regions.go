@@ -62,7 +62,7 @@ func build(list []regions.Region, pieces []piece) []regions.Region {
 	for _, p := range pieces {
 		whole := list[p.region]
 		if p.part == theName {
-			made = append(made, regions.Region{Name: whole.Name})
+			made = append(made, regions.Region{Name: whole.Name, Weight: whole.Weight, Heartbeat: whole.Heartbeat, Standby: whole.Standby})
 			continue
 		}
 		last := &made[len(made)-1]

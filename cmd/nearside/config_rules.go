@@ -23,7 +23,9 @@ func (d *decoder) finish(c *Config) {
 	d.subnets(c)
 	d.etcd(c)
 	d.regionFields(c)
-	c.table = d.table(c.Regions)
+	if c.table = d.table(c.Regions); c.table != nil {
+		d.services(c)
+	}
 }
 
 // serverID defaults to the first label of the host name.
@@ -114,6 +116,9 @@ func (d *decoder) regionFields(c *Config) {
 			if !d.given(at + key) {
 				d.faultAt(at+key, "region %q: %s is needed", r.Name, key[1:])
 			}
+		}
+		if r.Name == "any" || r.Name == "none" {
+			d.faultAt(at+".name", "region %s: on_exhausted has another meaning for this word; choose another name", r.Name)
 		}
 	}
 }

@@ -10,8 +10,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
+
+	"nearside/regions"
 )
 
 // overlay returns what environment and the given flags lay over a file.
@@ -51,7 +54,12 @@ regions:
 - name: eu-west
   location: {latitude: 53.35, longitude: -6}
   prefixes: [192.0.2.0/26, "2001:db8:1::/48"]
-- {name: us-east, location: {latitude: 39, longitude: -77.49}}
+- {name: us-east, location: {latitude: 39, longitude: -77.49}, weight: 50, heartbeat: true, standby: true}
+services:
+- {name: casino, names: ["*.casino.bet.example", Play.bet.example], order: failover, regions: [us-east, eu-west], ttl: 10, on_exhausted: eu-west}
+- {name: poker, names: [poker.bet.example], on_exhausted: none}
+guard: {max_out: 30%}
+failback: {hold: 90s, ramp: 5m}
 `
 
 func TestLoad(t *testing.T) {
@@ -62,15 +70,27 @@ func TestLoad(t *testing.T) {
 	}
 	folder := filepath.Dir(path)
 	got := fmt.Sprintln(c.ServerID, c.Listen, c.Limits, c.AdminListen, c.DataDir, c.ZoneDir, c.HoldShrink, c.GeoDatabase,
-		c.GeoDepth, c.Resolvers(), c.Etcd, c.TTL, c.NegativeTTL, c.Static, c.Regions)
+		c.GeoDepth, c.Resolvers(), c.Etcd, c.TTL, c.NegativeTTL, c.Static, c.Regions, c.Services, c.MaxOut, c.Hold, c.Ramp)
 	want := fmt.Sprintln("ns1", []string{"127.0.0.1:5300", "[::1]:5300"}, "{512 100 10 1m30s}", "127.0.0.1:8054", folder+"/data", "/zones", false,
 		folder+"/city.mmdb", 3, "[192.0.2.0/24]", "{true http://127.0.0.1:2380 [] /dns/prod}", 60, 0, "[play.bet.example.]",
-		"[{eu-west {53.35 -6} [192.0.2.0/26 2001:db8:1::/48]} {us-east {39 -77.49} []}]")
+		"[{eu-west {53.35 -6} [192.0.2.0/26 2001:db8:1::/48] 100 false false} {us-east {39 -77.49} [] 50 true true}]",
+		"[{casino [*.casino.bet.example. play.bet.example.] failover [us-east eu-west] 10 eu-west} {poker [poker.bet.example.]  [] 0 none}]", 30, 90*time.Second, 5*time.Minute)
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if c.Table().Len() != 2 {
-		t.Errorf("the table has %d regions", c.Table().Len())
+	table := c.Table()
+	if table.Len() != 2 || table.Services() != 3 || table.ServiceOf("a.b.casino.bet.example.") != 1 || table.ServiceOf("poker.bet.example.") != 2 {
+		t.Errorf("the table has %d regions, %d services", table.Len(), table.Services())
+	}
+	casino, poker := table.Service(1), table.Service(2)
+	if !casino.Failover || casino.TTL != 10 || casino.OnExhausted != (regions.Exhausted{Kind: regions.OneRegion}) || !slices.Equal(casino.Regions, []regions.ID{1, 0}) {
+		t.Errorf("casino is %+v", casino)
+	}
+	if poker.Failover || poker.TTL != 60 || poker.OnExhausted.Kind != regions.NoRegion {
+		t.Errorf("poker is %+v", poker)
+	}
+	if p := table.Policy(); p != (regions.Policy{MaxOut: 30, Hold: 90 * time.Second, Ramp: 5 * time.Minute, TTL: 60}) {
+		t.Errorf("the rules are %+v", p)
 	}
 }
 
