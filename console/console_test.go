@@ -55,26 +55,36 @@ func (f *fake) AcceptState(context.Context) error {
 func testRegions(t *testing.T) []Region {
 	t.Helper()
 	var list []regions.Region
-	for _, name := range []string{"us-east", "us-west", "eu-west", "eu-central", "ap-southeast", "sa-east"} {
-		list = append(list, regions.Region{Name: name, Location: geo.Point{}})
+	for _, name := range []string{"us-east", "us-west", "eu-west", "eu-central", "ap-southeast", "sa-east", "eu-south", "me-south", "af-south", "ap-east"} {
+		list = append(list, regions.Region{Name: name, Location: geo.Point{}, Heartbeat: name == "sa-east"})
 	}
 	table, err := regions.New(list)
 	if err != nil {
 		t.Fatal(err)
 	}
+	table, err = table.With([]regions.Service{{Name: "casino"}}, regions.Policy{MaxOut: 50, Hold: time.Minute, Ramp: 200 * time.Second, TTL: 30})
+	if err != nil {
+		t.Fatal(err)
+	}
 	in := table.NewInputs()
-	in.Drains[0] = regions.Drain{On: true, Reason: "uplink", By: "ann@noc\n  us-east\tup"}
-	in.Drains[1] = regions.Drain{On: true}
-	in.Votes[2] = map[string]regions.Vote{
+	in.Subjects[0].Drain = regions.Drain{Percent: 100, Reason: "uplink", By: "ann@noc\n  us-east\tup"}
+	in.Subjects[1].Drain = regions.Drain{Percent: 100, Until: noon.Add(time.Hour)}
+	in.Subjects[2].Votes = map[string]regions.Vote{
 		"p1": {Down: true, Since: "2026-11-23T11:58:00Z", Detail: "connection refused"},
 		"p4": {Down: true, Detail: "a\nus-west\tup \x1b[31m\u202e é'\""},
 		"p2": {Down: true},
 		"p3": {},
+		"p5": {Down: true, Probe: "host5"},
 	}
-	in.Votes[3] = map[string]regions.Vote{"p1": {}}
+	in.Subjects[3].Votes = map[string]regions.Vote{"p1": {}}
+	in.Subjects[6].Drain = regions.Drain{Percent: 30, Reason: "capacity"}
+	in.Subjects[7].Record = regions.Record{From: regions.Down, Since: noon.Add(-40 * time.Second)}
+	in.Subjects[8].Record = regions.Record{From: regions.Drained, Since: noon.Add(-100 * time.Second)}
+	in.Subjects[9].Drain = regions.Drain{Percent: 100, At: noon.Add(20 * time.Second), By: "bob"}
+	in.Subjects[table.Index(regions.Key{Service: 1, Region: 3})].Drain = regions.Drain{Percent: 50, By: "ann"}
 	in.ForcedDrain = regions.SetOf(4)
 	in.ForcedUp = regions.SetOf(5)
-	return Regions(table, table.Evaluate(nil, in))
+	return Regions(table, table.Evaluate(in, regions.Clock{Now: noon, Back: noon}))
 }
 
 func testServer(t *testing.T) *fake {
@@ -140,7 +150,7 @@ func TestText(t *testing.T) {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(out.String()) {
-			if len(line) > 101 {
+			if len(line) > 121 {
 				t.Errorf("%s: %d columns: %s", name, len(line), line)
 			}
 		}

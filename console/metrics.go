@@ -6,11 +6,13 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"nearside/dnsserver"
+	"nearside/regions"
 	"nearside/zones"
 )
 
@@ -49,8 +51,12 @@ var (
 	kernelDrops   = metric("kernel_dropped_packets_total", "Datagrams that the kernel dropped because a receive buffer was full.")
 	accepted      = metric("tcp_accepted_connections_total", "TCP connections accepted.")
 	connections   = metric("tcp_connections", "TCP connections open now.")
-	regionUp      = metric("region_up", "Whether the region serves: neither down nor drained.", "region")
+	regionUp      = metric("region_up", "Whether the region serves some or all clients: neither down, drained nor on hold.", "region")
 	regionDrained = metric("region_drained", "Whether an operator took the region out.", "region")
+	regionAway    = metric("region_away_ratio", "Share of the region's clients that are sent elsewhere, whatever the cause.", "region")
+	serviceAway   = metric("service_away_ratio", "The same by the drains and votes that a service has of its own.", "service", "region")
+	regionVotes   = metric("region_votes", "Votes on the region: up, down, or stale because their probe is gone.", "region", "vote")
+	heartbeats    = metric("region_heartbeats", "Heartbeats that live, where the region must have one.", "region")
 	stateRevision = metric("state_revision", "Revision of etcd that the state was made from.")
 	stateAge      = metric("state_age_seconds", "Seconds since etcd last confirmed the state.")
 	stateFrozen   = metric("state_frozen", "Whether the state waits for `nearside state accept`.")
@@ -172,8 +178,7 @@ func (s scrape) status(now Status) {
 	s.gauge(degraded, float64(len(now.Server.Degraded)))
 	s.gauge(alarms, float64(len(now.Alarms)))
 	for _, r := range now.Regions {
-		s.flag(regionUp, r.State == regionIsUp, r.Name)
-		s.flag(regionDrained, r.State == regionIsDrained, r.Name)
+		s.region(r)
 	}
 	if state := now.State; state != nil {
 		s.gauge(stateRevision, float64(state.Revision))
@@ -199,6 +204,22 @@ func (s scrape) status(now Status) {
 	if g := now.Geography; g != nil {
 		s.gauge(geoInfo, 1, g.Name, g.Source(), g.Digest)
 		s.gauge(geoBuilt, float64(g.Built.Unix()))
+	}
+}
+
+func (s scrape) region(r Region) {
+	s.flag(regionUp, r.Away < 100, r.Name)
+	s.flag(regionDrained, strings.Contains(r.State, regions.Drained.String()), r.Name)
+	s.gauge(regionAway, float64(r.Away)/100, r.Name)
+	for _, service := range r.Services {
+		s.gauge(serviceAway, float64(service.Away)/100, service.Service, r.Name)
+	}
+	up, down, stale := tally(r.Votes)
+	s.gauge(regionVotes, float64(up), r.Name, "up")
+	s.gauge(regionVotes, float64(down), r.Name, "down")
+	s.gauge(regionVotes, float64(stale), r.Name, "stale")
+	if r.Heartbeats != nil {
+		s.gauge(heartbeats, float64(*r.Heartbeats), r.Name)
 	}
 }
 

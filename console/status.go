@@ -6,13 +6,9 @@
 package console
 
 import (
-	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"nearside/healthsync"
-	"nearside/regions"
 	"nearside/zones"
 )
 
@@ -49,29 +45,6 @@ type Server struct {
 	DNS      []string  `json:"dns"`   // host:port, as bound
 	Admin    string    `json:"admin"` // host:port, as bound
 }
-
-// Region is one data center. State is up, down or drained.
-type Region struct {
-	Name  string `json:"name"`
-	State string `json:"state"`
-	Why   string `json:"why"`
-	Votes []Vote `json:"votes"`
-}
-
-// Vote is what one reporter says of a region.
-type Vote struct {
-	Reporter string `json:"reporter"`
-	Down     bool   `json:"down"`
-	Since    string `json:"since,omitempty"`
-	Detail   string `json:"detail,omitempty"`
-}
-
-// What Region.State may be.
-const (
-	regionIsUp      = "up"
-	regionIsDown    = "down"
-	regionIsDrained = "drained"
-)
 
 // Zone is one zone.
 type Zone struct {
@@ -129,53 +102,4 @@ func Zones(list []*zones.Status) []Zone {
 		shown = append(shown, Zone{z.Origin, z.State, z.File, z.Serial, z.Records, faults, single})
 	}
 	return shown
-}
-
-// Regions shows every region as the state has it.
-func Regions(t *regions.Table, s *regions.State) []Region {
-	shown := make([]Region, 0, t.Len())
-	for id := range t.All().All() {
-		r := Region{Name: t.Name(id), Votes: votes(s.Inputs.Subjects[id].Votes)}
-		switch {
-		case s.Drained().Has(id):
-			r.State, r.Why = regionIsDrained, whyDrained(s, id)
-		case s.Usual(regions.Anyone).Has(id):
-			r.State = regionIsUp
-			if s.Inputs.ForcedUp.Has(id) {
-				r.Why = "forced up by the break-glass file"
-			}
-		default:
-			r.State, r.Why = regionIsDown, "by votes"
-			if s.Tied().Has(id) {
-				r.Why = "kept down: no majority of votes says up or down"
-			}
-		}
-		shown = append(shown, r)
-	}
-	return shown
-}
-
-func whyDrained(s *regions.State, id regions.ID) string {
-	if s.Inputs.ForcedDrain.Has(id) {
-		return "by the break-glass file"
-	}
-	drain := s.Inputs.Subjects[id].Drain
-	switch {
-	case drain.Reason != "" && drain.By != "":
-		return fmt.Sprintf("%q, by %s", drain.Reason, drain.By)
-	case drain.Reason != "":
-		return fmt.Sprintf("%q", drain.Reason)
-	case drain.By != "":
-		return "by " + drain.By
-	}
-	return "no reason given"
-}
-
-func votes(by map[string]regions.Vote) []Vote {
-	list := make([]Vote, 0, len(by))
-	for _, reporter := range slices.Sorted(maps.Keys(by)) {
-		v := by[reporter]
-		list = append(list, Vote{Reporter: reporter, Down: v.Down, Since: v.Since, Detail: v.Detail})
-	}
-	return list
 }

@@ -117,31 +117,63 @@ func writeRegions(out *lines, list []Region) {
 	out.printf("regions    %d", len(list))
 	out.table(func(out *lines) {
 		for _, r := range list {
-			out.printf("  %s\t%s\t%s\t%s", r.Name, r.State, tally(r.Votes), r.Why)
-			for _, v := range r.Votes {
-				if v.Down {
-					out.printf("  \t\t  %s\tdown%s", v.Reporter, v.more())
-				}
+			r.Standing.write(out, "  "+r.Name)
+			for _, s := range r.Services {
+				s.Standing.write(out, "    "+s.Service)
 			}
 		}
 	})
 }
 
-func tally(votes []Vote) string {
-	if len(votes) == 0 {
-		return "unmonitored"
+// write writes a row, and one for each vote that says down.
+func (s Standing) write(out *lines, name string) {
+	state := s.State
+	if s.Away > 0 && s.Away < 100 {
+		state = fmt.Sprintf("%s -%d%%", state, s.Away)
 	}
-	down := 0
-	for _, v := range votes {
+	out.printf("%s\t%s\t%s\t%s", name, state, s.watchers(), s.Why)
+	for _, v := range s.Votes {
 		if v.Down {
-			down++
+			out.printf("\t\t\t  %s: down%s", v.Reporter, v.more())
 		}
 	}
-	return fmt.Sprintf("votes %d up, %d down", len(votes)-down, down)
+}
+
+// watchers says who watches, and what they say.
+func (s Standing) watchers() string {
+	text := "unmonitored"
+	if up, down, stale := tally(s.Votes); up+down+stale > 0 {
+		text = fmt.Sprintf("%d up, %d down", up, down)
+		if stale > 0 {
+			text += fmt.Sprintf(", %d stale", stale)
+		}
+	}
+	if s.Heartbeats != nil {
+		text = fmt.Sprintf("%s, %d alive", text, *s.Heartbeats)
+	}
+	return text
+}
+
+// tally counts votes; those of probes that are gone are stale.
+func tally(votes []Vote) (up, down, stale int) {
+	for _, v := range votes {
+		switch {
+		case !v.Live:
+			stale++
+		case v.Down:
+			down++
+		default:
+			up++
+		}
+	}
+	return up, down, stale
 }
 
 func (v Vote) more() string {
 	more := ""
+	if !v.Live {
+		more = " (stale)"
+	}
 	if v.Since != "" {
 		more += " since " + v.Since
 	}

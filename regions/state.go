@@ -40,6 +40,7 @@ type Standing struct {
 	Hold    time.Time // not before it is the region used again; zero: it is not on hold
 	Ramp    time.Time // when all clients are back; zero: they are
 	Tied    bool      // down as recorded, though no majority of live votes says so
+	Planned bool      // there is a drain that has yet to begin
 	Overdue bool      // the drain has ended, but the region is sick
 	TTL     uint32    // of answers at most, as a drain is near, in seconds; else NoCap
 
@@ -124,6 +125,7 @@ func (e *evaluation) drain(s *Standing, d Drain) {
 	case d.Percent == 0 || d.ended(e.clock.Back):
 		return
 	case !d.begun(e.clock.Now):
+		s.Planned = true
 		e.runDown(s, d.At)
 		return
 	}
