@@ -29,7 +29,8 @@ type Status struct {
 	RejectedCount int        `json:"rejected_count"` // all of them
 	HeldDrains    []string   `json:"held_drains"`    // regions whose deleted drains stay in force
 	Override      Override   `json:"override"`
-	Alarms        []string   `json:"alarms"` // what an operator must look at, each with what to do
+	Servers       []Member   `json:"servers"` // all of them, as of some seconds ago
+	Alarms        []string   `json:"alarms"`  // what an operator must look at, each with what to do
 }
 
 // maxShown is the number of octets of a value or key that people are shown.
@@ -67,7 +68,8 @@ func (s *Sync) Status() Status {
 			Up:    s.config.Table.Names(named(s.config.Table, s.override.Up)),
 			Error: text(s.overrideFault),
 		},
-		Alarms: s.alarms(),
+		Servers: append([]Member{}, s.fleet...),
+		Alarms:  s.alarms(),
 	}
 	if s.cluster != 0 {
 		status.Cluster = fmt.Sprintf("%x", s.cluster)
@@ -113,12 +115,12 @@ func (s *Sync) alarms() []string {
 	if s.overrideFault != nil {
 		raise("the break-glass file was not taken, the last good one stays in force: %v", s.overrideFault)
 	}
-	for _, fault := range []error{s.stateFault, s.damage, s.etcdFault} {
+	for _, fault := range []error{s.stateFault, s.damage, s.etcdFault, s.announceFault} {
 		if fault != nil {
 			raise("%v", fault)
 		}
 	}
-	return alarms
+	return append(alarms, s.differences()...)
 }
 
 func text(err error) string {

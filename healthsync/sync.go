@@ -4,9 +4,9 @@
 // when etcd is lost, not for a value it does not understand, not for a cluster
 // that was rebuilt behind its back.
 //
-// A Sync has three goroutines. One follows a member of etcd and enters what it
+// A Sync has four goroutines. One follows a member of etcd and enters what it
 // says in the ledger; one evaluates the ledger and publishes; one keeps the
-// state file. They meet at a mutex that is never held over any I/O, and wake
+// state file; one tells the other servers what this one does. They meet at a mutex that is never held over any I/O, and wake
 // each other by channels of one slot: what comes while one works is merged.
 package healthsync
 
@@ -26,6 +26,7 @@ import (
 
 // Config is what a Sync works with.
 type Config struct {
+	ID           string   // of this server, at servers/ID
 	Endpoints    []string // of one etcd cluster, as URLs or host:port
 	Prefix       string   // of all keys, without a trailing slash: "/nearside"
 	Table        *regions.Table
@@ -70,6 +71,7 @@ type Sync struct {
 	changed chan struct{} // wakes publish: the ledger or the break-glass file changed
 	unsaved chan struct{} // wakes keep: the state file is out of date
 	again   chan struct{} // wakes follow: do not wait any longer
+	untold  chan struct{} // wakes announce: others should know
 
 	mu       sync.Mutex
 	ledger   *ledger
@@ -86,7 +88,11 @@ type Sync struct {
 	confirmed time.Time // when etcd last said that this is its state; zero if never
 	refreshed time.Time // when the state file was last told of it
 
-	overrideFault, stateFault, damage, etcdFault error // alarms until they pass
+	facts   Facts                // of this server
+	fleet   []Member             // all servers, as last looked at
+	differs map[string]time.Time // what of them is not as here, and since when
+
+	overrideFault, stateFault, damage, etcdFault, announceFault error // alarms until they pass
 }
 
 // link is the condition of the connection.
@@ -108,7 +114,7 @@ func open(config Config, pace pace, now func() time.Time) *Sync {
 	s := &Sync{
 		config: config, pace: pace, now: now, opened: now(),
 		rejected: config.Log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second}),
-		changed:  make(chan struct{}, 1), unsaved: make(chan struct{}, 1), again: make(chan struct{}, 1),
+		changed:  make(chan struct{}, 1), unsaved: make(chan struct{}, 1), again: make(chan struct{}, 1), untold: make(chan struct{}, 1),
 		ledger: newLedger(config.Table), source: FromNone,
 	}
 	v, err := readState(config.StateFile)
@@ -172,6 +178,7 @@ func (s *Sync) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.follow(ctx) })
 	wg.Go(func() { s.keep(ctx) })
+	wg.Go(func() { s.announce(ctx) })
 	s.publish(ctx)
 	wg.Wait()
 }
@@ -191,6 +198,7 @@ func (s *Sync) publish(ctx context.Context) {
 		s.mu.Unlock()
 		s.config.Publish(state)
 		wake(s.unsaved)
+		wake(s.untold)
 		s.logChange(old, state)
 	}
 }

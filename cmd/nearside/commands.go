@@ -16,6 +16,8 @@ import (
 const (
 	exitFailed = 1 // what was asked for did not work, or check found faults
 	exitUsage  = 2 // the command line makes no sense
+
+	exitNotSafe = 2 // a server may still answer with what was drained
 )
 
 // errFaults says that faults were found and are printed already.
@@ -37,6 +39,9 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) int 
 		return 0
 	case errors.Is(err, errFaults):
 		return exitFailed
+	case errors.Is(err, errNotSafe):
+		printError(stderr, err)
+		return exitNotSafe
 	case errors.As(err, &usage):
 		printError(stderr, err)
 		return exitUsage
@@ -78,7 +83,7 @@ by commas: NEARSIDE_SERVER_LISTEN=192.0.2.53:53,[2001:db8::53]:53.`,
 	})
 	root.PersistentFlags().String("config", defaultConfigFile, "the configuration `file`")
 	addSettingFlags(root.PersistentFlags())
-	root.AddCommand(serveCommand(), checkCommand(), statusCommand(), drainCommand(), undrainCommand(),
+	root.AddCommand(serveCommand(), checkCommand(), statusCommand(), drainCommand(), undrainCommand(), forgetCommand(),
 		reloadCommand(), stateCommand(), versionCommand())
 	return root
 }

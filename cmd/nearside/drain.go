@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/user"
 	"strings"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -19,40 +16,196 @@ import (
 	"nearside/regions"
 )
 
-// etcdTimeout bounds a command that writes to etcd.
-const etcdTimeout = 5 * time.Second
+// drainFlags is what `drain` is told beside the region.
+type drainFlags struct {
+	service string
+	percent int
+	at      string
+	lasting time.Duration
+	reason  string
+	force   bool
+	wait    bool
+}
 
 func drainCommand() *cobra.Command {
-	var reason string
+	var f drainFlags
 	cmd := &cobra.Command{
 		Use:   "drain REGION",
 		Short: "Take a region out: no server answers with it from now on",
 		Long: `Take a region out. The drain is written to etcd, so that every name server stops
 answering with the region within milliseconds; resolvers follow within one TTL.
-It stays until "nearside undrain". It is the same as
+It stays until "nearside undrain", or for as long as --for says: then the region
+comes back by itself, if it is healthy. It is the same as
 
   etcdctl put /nearside/regions/REGION/drain ""
 
-with a reason and your name beside it.`,
+with your name beside it. With --at it is planned: until then, TTLs run down, so
+that no resolver keeps an answer for longer.
+
+The servers refuse a drain that puts more out than guard.max_out allows, or leaves a
+name with no region; --force drains all the same.
+
+With --wait it returns when the region can be powered off: every name server has
+applied the drain, and no resolver keeps an older answer. Where a server may still
+answer with the region, it is named, and the exit status is 2.`,
 		Example: `  nearside drain eu-west
-  nearside drain eu-west --reason "maintenance of the uplink"`,
+  nearside drain eu-west --reason "maintenance of the uplink" --wait
+  nearside drain eu-west --at 03:00 --for 2h
+  nearside drain eu-west --percent 20 --service casino`,
 		Args: words("REGION"),
 		RunE: func(cmd *cobra.Command, given []string) error {
-			return writeToEtcd(cmd, given, func(ctx context.Context, c *Config, client *clientv3.Client) error {
-				d := regions.Drain{Percent: 100, Reason: reason, By: operator()}
-				revision, err := healthsync.WriteDrain(ctx, client, c.Etcd.Prefix, given[0], d)
+			return withEtcd(cmd, func(ctx context.Context, c *Config, client *clientv3.Client) error {
+				at, err := target(c, given[0], f.service)
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s is drained: written to %s at revision %d, by %s\n", given[0], drainKey(c, given[0]), revision, d.By)
-				fmt.Fprintf(cmd.OutOrStdout(), "see it with `nearside status`; resolvers follow within %d s; undo it with `nearside undrain %s`\n", c.TTL, given[0])
-				listUnmoved(ctx, cmd.OutOrStdout(), c, given[0])
-				return nil
+				d, err := f.drain(time.Now())
+				if err != nil {
+					return err
+				}
+				w := drainer{c, client, cmd.OutOrStdout(), at, d}
+				return w.run(ctx, f.wait)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who look at the status")
+	cmd.Flags().StringVar(&f.service, "service", "", "drain only this `service` in the region")
+	cmd.Flags().IntVar(&f.percent, "percent", 100, "drain for this share of the clients")
+	cmd.Flags().StringVar(&f.at, "at", "", "`time` from which on: 03:00 (the next one, in local time) or RFC 3339")
+	cmd.Flags().DurationVar(&f.lasting, "for", 0, "`duration` after which it ends by itself, as in 2h")
+	cmd.Flags().StringVar(&f.reason, "reason", "", "why, for those who look at the status")
+	cmd.Flags().BoolVar(&f.force, "force", false, "drain even if little or nothing healthy remains")
+	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until the region can be powered off")
 	return cmd
+}
+
+// drain makes a drain of the flags.
+func (f drainFlags) drain(now time.Time) (regions.Drain, error) {
+	d := regions.Drain{Percent: f.percent, Reason: f.reason, By: operator(), Force: f.force}
+	if f.percent < 1 || f.percent > 100 {
+		return d, usageError{fmt.Errorf("--percent %d: write a number from 1 to 100; `nearside undrain` ends a drain", f.percent)}
+	}
+	begins := now
+	if f.at != "" {
+		at, err := parseMoment(f.at, now)
+		if err != nil {
+			return d, usageError{err}
+		}
+		d.At, begins = at, at
+	}
+	if f.lasting < 0 {
+		return d, usageError{fmt.Errorf("--for %v: a drain lasts longer than that", f.lasting)}
+	}
+	if f.lasting > 0 {
+		d.Until = begins.Add(f.lasting).Truncate(time.Second)
+	}
+	return d, nil
+}
+
+// parseMoment takes a time of RFC 3339, or one of a day, which is the next such.
+func parseMoment(text string, now time.Time) (time.Time, error) {
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		if at.Before(now) {
+			return at, fmt.Errorf("--at %s is past: leave it out to drain now", text)
+		}
+		return at, nil
+	}
+	for _, layout := range []string{"15:04", "15:04:05"} {
+		clock, err := time.Parse(layout, text)
+		if err != nil {
+			continue
+		}
+		year, month, day := now.Date()
+		at := time.Date(year, month, day, clock.Hour(), clock.Minute(), clock.Second(), 0, now.Location())
+		if !at.After(now) {
+			at = time.Date(year, month, day+1, clock.Hour(), clock.Minute(), clock.Second(), 0, now.Location())
+		}
+		return at, nil
+	}
+	return time.Time{}, fmt.Errorf("--at %q is no time: write 03:00, or 2026-11-23T03:00:00Z", text)
+}
+
+// drainer writes one drain and follows what becomes of it.
+type drainer struct {
+	config *Config
+	client *clientv3.Client
+	out    io.Writer
+	at     healthsync.Target
+	drain  regions.Drain
+}
+
+func (w drainer) printf(format string, arguments ...any) {
+	fmt.Fprintf(w.out, format+"\n", arguments...)
+}
+
+func (w drainer) run(ctx context.Context, wait bool) error {
+	revision, err := w.write(ctx)
+	if err != nil {
+		return etcdError(w.config, err)
+	}
+	if err := w.judged(ctx, revision); err != nil {
+		return err
+	}
+	listUnmoved(ctx, w.out, w.config, w.at.Region)
+	if wait {
+		return w.wait(ctx, revision)
+	}
+	w.printf("see it with `nearside status`; resolvers follow within %d s; undo it with `nearside undrain %s`", w.config.Table().Policy().TTL, w.again())
+	return nil
+}
+
+// again is how the drain is named on a command line.
+func (w drainer) again() string {
+	if w.at.Service == "" {
+		return w.at.Region
+	}
+	return w.at.Region + " --service " + w.at.Service
+}
+
+// write writes the drain, unless what would remain is sick.
+func (w drainer) write(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
+	defer cancel()
+	return healthsync.WriteDrain(ctx, w.client, w.config.Etcd.Prefix, w.at, w.drain)
+}
+
+// verdictTime is how long a command waits for the first server to judge a drain.
+const verdictTime = 3 * time.Second
+
+// judged waits for the verdict of the servers and says what it is.
+func (w drainer) judged(ctx context.Context, revision int64) error {
+	key := w.at.DrainKey(w.config.Etcd.Prefix)
+	ctx, cancel := context.WithTimeout(ctx, verdictTime)
+	defer cancel()
+	verdict, err := healthsync.AwaitVerdict(ctx, w.client, w.config.Etcd.Prefix, w.at, revision)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		w.printf("%s is written to %s at revision %d, but no server has judged it within %v: see to the name servers", w.what(), key, revision, verdictTime)
+		return nil
+	case err != nil:
+		return etcdError(w.config, err)
+	case verdict.Revision > revision:
+		w.printf("%s was written to %s at revision %d, and replaced at revision %d by somebody else", w.what(), key, revision, verdict.Revision)
+		return nil
+	case !verdict.Accepted:
+		return fmt.Errorf("the servers refuse it: %s; --force drains all the same, `nearside undrain %s` removes what was written", verdict.Why, w.again())
+	}
+	w.printf("%s: written to %s at revision %d, by %s, and accepted by %s", w.what(), key, revision, w.drain.By, verdict.Server)
+	return nil
+}
+
+// what says what the drain does.
+func (w drainer) what() string {
+	text := fmt.Sprintf("%s is drained", w.at)
+	if w.drain.Percent < 100 {
+		text = fmt.Sprintf("%d%% of %s is drained", w.drain.Percent, w.at)
+	}
+	if !w.drain.At.IsZero() {
+		text += " from " + w.drain.At.Format(time.RFC3339) + " on"
+	}
+	if !w.drain.Until.IsZero() {
+		text += " until " + w.drain.Until.Format(time.RFC3339)
+	}
+	return text
 }
 
 // maxUnmoved is how many names a drain lists that it does not move.
@@ -83,131 +236,4 @@ func listUnmoved(ctx context.Context, w io.Writer, c *Config, region string) {
 		names = names[:maxUnmoved]
 	}
 	fmt.Fprintf(w, "it does not move names that lie in %s only: %s%s\n", region, strings.Join(names, ", "), more)
-}
-
-func undrainCommand() *cobra.Command {
-	var all bool
-	cmd := &cobra.Command{
-		Use:   "undrain REGION | --all",
-		Short: "Bring a drained region back, or all of them",
-		Long: `Bring a drained region back: its drain is deleted from etcd.
-
-With --all, "false" is written to the drains of all regions first, and then they
-are deleted. Servers hold on to drains that are deleted many at once without it,
-because that is what an accident looks like.`,
-		Example: `  nearside undrain eu-west
-  nearside undrain --all`,
-		Args: func(cmd *cobra.Command, given []string) error {
-			if all {
-				return words()(cmd, given)
-			}
-			return words("REGION")(cmd, given)
-		},
-		RunE: func(cmd *cobra.Command, given []string) error {
-			return writeToEtcd(cmd, given, func(ctx context.Context, c *Config, client *clientv3.Client) error {
-				if all {
-					return undrainAll(ctx, cmd, c, client)
-				}
-				revision, existed, err := healthsync.RemoveDrain(ctx, client, c.Etcd.Prefix, given[0])
-				if err != nil {
-					return err
-				}
-				if !existed {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s was not drained: there is no %s\n", given[0], drainKey(c, given[0]))
-					return nil
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s is back: %s deleted at revision %d; see it with `nearside status`\n", given[0], drainKey(c, given[0]), revision)
-				return nil
-			})
-		},
-	}
-	cmd.Flags().BoolVar(&all, "all", false, "bring all regions back")
-	return cmd
-}
-
-// undrainAll says that no region is drained before it removes the drains: keys
-// that vanish together without that are held for an accident.
-func undrainAll(ctx context.Context, cmd *cobra.Command, c *Config, client *clientv3.Client) error {
-	names := c.Table().Names(c.Table().All())
-	for _, name := range names {
-		if _, err := healthsync.WriteDrain(ctx, client, c.Etcd.Prefix, name, regions.Drain{}); err != nil {
-			return err
-		}
-	}
-	var last int64
-	for _, name := range names {
-		revision, _, err := healthsync.RemoveDrain(ctx, client, c.Etcd.Prefix, name)
-		if err != nil {
-			return err
-		}
-		last = revision
-	}
-	fmt.Fprintf(cmd.OutOrStdout(), "no region is drained as of revision %d: %s; see it with `nearside status`\n", last, strings.Join(names, ", "))
-	return nil
-}
-
-// writeToEtcd runs write with a client of the configured etcd, after it made
-// sure that the named regions exist.
-func writeToEtcd(cmd *cobra.Command, named []string, write func(context.Context, *Config, *clientv3.Client) error) error {
-	c, _, err := loadConfig(cmd)
-	if err != nil {
-		return err
-	}
-	if c.Table().Len() == 0 {
-		return fmt.Errorf("%s has no regions: there is nothing to drain", c.File)
-	}
-	for _, name := range named {
-		if _, ok := c.Table().Named(name); !ok {
-			return unknownRegion(c, name)
-		}
-	}
-	endpoints := c.etcdEndpoints()
-	client, err := healthsync.Connect(endpoints, zerolog.Nop())
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(cmd.Context(), etcdTimeout)
-	defer cancel()
-	if err := write(ctx, c, client); errors.Is(err, healthsync.ErrUnwritable) {
-		return err
-	} else if err != nil {
-		hint := "look at it with `etcdctl endpoint status`"
-		if c.Etcd.Embedded {
-			hint = "it runs inside `nearside serve`: start that first"
-		}
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("no answer within %v; it may still have been written: see `nearside status`", etcdTimeout)
-		}
-		return fmt.Errorf("write to etcd at %s: %w; %s", strings.Join(endpoints, ","), err, hint)
-	}
-	return nil
-}
-
-func unknownRegion(c *Config, name string) error {
-	names := c.Table().Names(c.Table().All())
-	if near := nearest(name, names); near != "" {
-		return fmt.Errorf("no region %q in %s; did you mean %s?", name, c.File, near)
-	}
-	return fmt.Errorf("no region %q in %s; it has %s", name, c.File, strings.Join(names, ", "))
-}
-
-func drainKey(c *Config, region string) string {
-	return c.Etcd.Prefix + "/regions/" + region + "/drain"
-}
-
-// operator says who runs the command, as user@host.
-func operator() string {
-	name := "uid " + fmt.Sprint(os.Getuid())
-	if u, err := user.Current(); err == nil {
-		name = u.Username
-	}
-	if sudo := os.Getenv("SUDO_USER"); sudo != "" {
-		name = sudo
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return name + "@" + host
 }

@@ -165,8 +165,8 @@ func (l *geoLoader) again() {
 		l.took(nil, "", err)
 		return
 	}
-	l.publish(places)
 	l.took(db, l.config.GeoDatabase, nil)
+	l.publish(places)
 	l.keep()
 	l.log.Info().Str("name", db.Name()).Time("built", db.Built()).Msg("geo database loaded")
 	go debug.FreeOSMemory()

@@ -53,10 +53,11 @@ type server struct {
 	sync    *healthsync.Sync // nil without regions
 
 	state atomic.Pointer[regions.State] // the newest
+	facts chan struct{}                 // what other servers are told of this one has changed
 }
 
 func newServer(c *Config, log zerolog.Logger, hangup <-chan os.Signal) *server {
-	s := &server{config: c, log: log, started: time.Now(), hangup: hangup}
+	s := &server{config: c, log: log, started: time.Now(), hangup: hangup, facts: make(chan struct{}, 1)}
 	s.phase.Store(console.Starting)
 	return s
 }
@@ -129,7 +130,10 @@ func (s *server) load() (*dnsserver.Snapshot, error) {
 	var places *dnsserver.Places
 	s.builder = newBuilder(s.dns.Swap)
 	var group errgroup.Group
-	s.zones = newZoneLoader(s.config, s.log, s.builder.zones.put)
+	s.zones = newZoneLoader(s.config, s.log, func(view *zones.View) {
+		s.builder.zones.put(view)
+		signalChange(s.facts)
+	})
 	s.secrets = newSecretLoader(s.config, s.log, s.builder.secrets.put)
 	group.Go(func() error {
 		view = s.zones.load()
@@ -139,7 +143,10 @@ func (s *server) load() (*dnsserver.Snapshot, error) {
 		return nil
 	})
 	if s.config.Table().Len() > 0 {
-		s.geo = newGeoLoader(s.config, s.log, s.builder.places.put)
+		s.geo = newGeoLoader(s.config, s.log, func(places *dnsserver.Places) {
+			s.builder.places.put(places)
+			signalChange(s.facts)
+		})
 		group.Go(func() (err error) {
 			places, err = s.geo.load()
 			return err
@@ -171,6 +178,7 @@ func (s *server) syncConfig() healthsync.Config {
 		endpoints = []string{s.embedded}
 	}
 	return healthsync.Config{
+		ID:           s.config.ServerID,
 		Endpoints:    endpoints,
 		Prefix:       s.config.Etcd.Prefix,
 		Table:        s.config.Table(),
@@ -257,6 +265,7 @@ func (s *server) start(ctx context.Context, group *errgroup.Group, snapshot *dns
 	if s.sync != nil {
 		loop(s.geo.run)
 		loop(s.sync.Run)
+		loop(s.tellFacts)
 	}
 	watcher := newWatcher(s.log, s.topics()...)
 	s.zones.written(nil) // between their load and now nobody watched

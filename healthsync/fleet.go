@@ -1,0 +1,314 @@
+package healthsync
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"nearside/printable"
+)
+
+// Server is what a name server says of itself at servers/ID: when an input or one
+// of these facts has changed, and when it stops.
+type Server struct {
+	Revision int64     `json:"revision"` // of the state from which it answers
+	At       time.Time `json:"at"`       // when it wrote this, by its clock
+	Stopped  time.Time `json:"stopped,omitzero"`
+	Override bool      `json:"override,omitempty"` // its break-glass file wins over etcd
+	Facts
+}
+
+// Facts is what does not come from etcd.
+type Facts struct {
+	Version   string   `json:"version"`
+	Addresses []string `json:"addresses"` // host:port of DNS
+	TTL       uint32   `json:"ttl"`       // of its steered answers at most, in seconds
+	Digests   Digests  `json:"digests"`
+}
+
+// Digests are equal where servers have the same of what they name.
+type Digests struct {
+	Configuration string `json:"configuration"` // of what decides answers
+	Zones         string `json:"zones"`
+	Database      string `json:"database"`
+}
+
+func (f Facts) equal(g Facts) bool {
+	return f.Version == g.Version && slices.Equal(f.Addresses, g.Addresses) && f.TTL == g.TTL && f.Digests == g.Digests
+}
+
+// Member is a name server as etcd knows it.
+type Member struct {
+	ID    string `json:"id"`
+	Alive bool   `json:"alive"`           // its lease lives: it reaches etcd
+	Fault string `json:"fault,omitempty"` // why what it says of itself is not understood
+	Server
+}
+
+// Fleet returns the registered name servers, by their IDs, and the cluster, in
+// hexadecimal.
+func Fleet(ctx context.Context, client *clientv3.Client, prefix string) (list []Member, cluster string, err error) {
+	response, err := client.Txn(ctx).Then(
+		clientv3.OpGet(prefix+"/servers/", clientv3.WithPrefix()),
+		clientv3.OpGet(prefix+"/alive/", clientv3.WithPrefix(), clientv3.WithKeysOnly()),
+	).Commit()
+	if err != nil {
+		return nil, "", fmt.Errorf("reading the name servers: %w", err)
+	}
+	members := make(map[string]Member)
+	for _, kv := range response.Responses[0].GetResponseRange().Kvs {
+		m := Member{ID: strings.TrimPrefix(string(kv.Key), prefix+"/servers/")}
+		if err := json.Unmarshal(kv.Value, &m.Server); err != nil {
+			m.Fault = printable.Cut(err.Error(), maxShown)
+		}
+		members[m.ID] = m
+	}
+	for _, kv := range response.Responses[1].GetResponseRange().Kvs {
+		id := strings.TrimPrefix(string(kv.Key), prefix+"/alive/")
+		m, registered := members[id]
+		m.ID, m.Alive = id, true
+		if !registered {
+			m.Fault = "it says nothing of itself"
+		}
+		members[id] = m
+	}
+	for _, id := range slices.Sorted(maps.Keys(members)) {
+		list = append(list, members[id])
+	}
+	return list, fmt.Sprintf("%x", response.Header.ClusterId), nil
+}
+
+// ErrAlive is of a server that is to be forgotten and lives.
+var ErrAlive = errors.New("this server is alive")
+
+// Forget removes a name server that is gone for good, and reports whether it was
+// there. One that is alive would only come back.
+func Forget(ctx context.Context, client *clientv3.Client, prefix, id string) (existed bool, err error) {
+	key, alive := prefix+"/servers/"+id, prefix+"/alive/"+id
+	response, err := client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(alive), "=", 0)).Then(clientv3.OpDelete(key)).Commit()
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("deleting %s from etcd: %w", key, err)
+	case !response.Succeeded:
+		return true, ErrAlive
+	}
+	return response.Responses[0].GetResponseDeleteRange().Deleted > 0, nil
+}
+
+// The rhythm of what a server says of itself.
+const (
+	aliveTTL   = 15                     // seconds, of the lease of alive/ID
+	gather     = 100 * time.Millisecond // from a change until it is told: what follows from it is told with it
+	inspection = 15 * time.Second       // between two looks at the others
+	differing  = time.Minute            // that another server may differ before it is an alarm
+	farewell   = 2 * time.Second        // that a stopping server waits for etcd
+)
+
+// SetFacts says what is new on this server.
+func (s *Sync) SetFacts(facts Facts) {
+	s.mu.Lock()
+	changed := !s.facts.equal(facts)
+	s.facts = facts
+	s.mu.Unlock()
+	if changed {
+		wake(s.untold)
+	}
+}
+
+// announcer tells etcd of this server, and looks at the others.
+type announcer struct {
+	*Sync
+	client *clientv3.Client
+	lease  clientv3.LeaseID
+	lost   <-chan *clientv3.LeaseKeepAliveResponse // closed when the lease is gone
+	told   Server
+}
+
+// announce runs until ctx ends, and then says that this server has stopped.
+func (s *Sync) announce(ctx context.Context) {
+	client, err := connect(clientv3.Config{Endpoints: s.config.Endpoints}, s.config.Log)
+	if err != nil {
+		s.setAnnounceFault(err)
+		return
+	}
+	a := &announcer{Sync: s, client: client}
+	defer client.Close()
+	wake(s.untold)
+	looking := time.NewTicker(inspection)
+	defer looking.Stop()
+	for wait := firstPause; ctx.Err() == nil; {
+		select {
+		case <-ctx.Done():
+		case <-s.untold:
+			pause(ctx, gather, nil)
+		case _, alive := <-a.lost:
+			if alive {
+				continue
+			}
+			a.lost = nil
+		case <-looking.C:
+			a.look(ctx)
+			continue
+		}
+		err := a.tell(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		s.setAnnounceFault(err)
+		if err == nil {
+			wait = firstPause
+			continue
+		}
+		pause(ctx, wait, nil)
+		wait = min(2*wait, s.pace.retry)
+		wake(s.untold)
+	}
+	a.leave()
+}
+
+func (s *Sync) setAnnounceFault(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.announceFault = nil
+	if err != nil {
+		s.announceFault = fmt.Errorf("other servers and `drain --wait` cannot see this server: %w", err)
+	}
+}
+
+// self is what there is to tell.
+func (s *Sync) self() Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Server{
+		Revision: s.state.Revision, At: s.now().UTC().Round(time.Millisecond),
+		Override: len(s.override.Drain)+len(s.override.Up) > 0, Facts: s.facts,
+	}
+}
+
+// tell renews the lease if it is gone, and writes servers/ID if that is news.
+func (a *announcer) tell(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), a.pace.request)
+	defer cancel()
+	if a.lost == nil {
+		if err := a.live(ctx); err != nil {
+			return err
+		}
+		a.told = Server{}
+	}
+	self := a.self()
+	if told := a.told; told.Revision == self.Revision && told.Override == self.Override && told.equal(self.Facts) {
+		return nil
+	}
+	if err := a.put(ctx, self); err != nil {
+		return err
+	}
+	a.told = self
+	return nil
+}
+
+func (a *announcer) put(ctx context.Context, self Server) error {
+	value, err := json.Marshal(self)
+	if err != nil {
+		return err
+	}
+	_, err = a.client.Put(ctx, a.config.Prefix+"/servers/"+a.config.ID, string(value))
+	return err
+}
+
+// live takes a lease and keeps it alive for as long as the client lives.
+func (a *announcer) live(ctx context.Context) error {
+	lease, err := a.client.Grant(ctx, aliveTTL)
+	if err != nil {
+		return err
+	}
+	clock := a.now().UTC().Format(time.RFC3339Nano)
+	if _, err := a.client.Put(ctx, a.config.Prefix+"/alive/"+a.config.ID, clock, clientv3.WithLease(lease.ID)); err != nil {
+		return err
+	}
+	lost, err := a.client.KeepAlive(a.client.Ctx(), lease.ID)
+	if err != nil {
+		return err
+	}
+	a.lease, a.lost = lease.ID, lost
+	return nil
+}
+
+// leave says that this server has stopped: nobody waits for it for longer than its
+// answers are kept.
+func (a *announcer) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	self := a.self()
+	self.Stopped = self.At
+	if err := a.put(ctx, self); err != nil {
+		a.config.Log.Warn().Err(err).Msg("etcd was not told that this server stops: `drain --wait` will ask for it")
+	}
+	if a.lost != nil {
+		a.client.Revoke(ctx, a.lease)
+	}
+}
+
+// look compares the other servers with this one.
+func (a *announcer) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, a.pace.request)
+	defer cancel()
+	list, _, err := Fleet(ctx, a.client, a.config.Prefix)
+	if err != nil {
+		return // that etcd is away is an alarm of its own
+	}
+	self, now := a.self(), a.now()
+	differs := make(map[string]time.Time)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, m := range list {
+		for _, what := range m.differs(self, a.config.ID, now) {
+			since, known := a.differs[what]
+			if !known {
+				since = now
+			}
+			differs[what] = since
+		}
+	}
+	a.differs = differs
+	a.fleet = list
+}
+
+// differs says what another server has that this one has not, and what is wrong
+// with it.
+func (m Member) differs(self Server, id string, now time.Time) (list []string) {
+	if m.ID == id || !m.Alive || m.Fault != "" {
+		return nil
+	}
+	for _, d := range []struct{ what, theirs, ours string }{
+		{"configuration", m.Digests.Configuration, self.Digests.Configuration},
+		{"zones", m.Digests.Zones, self.Digests.Zones},
+		{"geo database", m.Digests.Database, self.Digests.Database},
+	} {
+		if d.theirs != d.ours {
+			list = append(list, fmt.Sprintf("%s has another %s: see to it that all servers have the same", printable.Cut(m.ID, maxShown), d.what))
+		}
+	}
+	if m.At.Sub(now) > 5*time.Second {
+		list = append(list, fmt.Sprintf("the clock of %s or of this server is wrong: see to NTP", printable.Cut(m.ID, maxShown)))
+	}
+	return list
+}
+
+// differences returns what has been different for a while, sorted.
+func (s *Sync) differences() []string {
+	var list []string
+	for what, since := range s.differs {
+		if s.now().Sub(since) >= differing {
+			list = append(list, what)
+		}
+	}
+	slices.Sort(list)
+	return list
+}

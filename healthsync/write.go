@@ -1,0 +1,153 @@
+package healthsync
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"nearside/regions"
+)
+
+// Target is what can be drained: a region, or a service in it.
+type Target struct {
+	Service string // "": the region itself
+	Region  string
+}
+
+func (t Target) String() string {
+	if t.Service == "" {
+		return t.Region
+	}
+	return t.Service + " in " + t.Region
+}
+
+// path is where its keys are, below the prefix or below transitions/.
+func (t Target) path() string {
+	if t.Service == "" {
+		return t.Region
+	}
+	return t.Service + "/" + t.Region
+}
+
+// drainKey is the key of its drain below the prefix.
+func (t Target) drainKey() string {
+	if t.Service == "" {
+		return "regions/" + t.Region + "/drain"
+	}
+	return "services/" + t.path() + "/drain"
+}
+
+// DrainKey is the key of its drain.
+func (t Target) DrainKey(prefix string) string { return prefix + "/" + t.drainKey() }
+
+// check keeps what is no name from becoming part of a key.
+func (t Target) check() error {
+	if err := regions.CheckName(t.Region); err != nil {
+		return fmt.Errorf("region %q: %w", t.Region, err)
+	}
+	if t.Service == "" {
+		return nil
+	}
+	if err := regions.CheckName(t.Service); err != nil {
+		return fmt.Errorf("service %q: %w", t.Service, err)
+	}
+	return nil
+}
+
+// ErrUnwritable is of a drain that no server would understand: etcd was not asked.
+var ErrUnwritable = errors.New("this drain cannot be written")
+
+// WriteDrain writes a drain and returns the revision of the write. Servers judge
+// it: see AwaitVerdict.
+func WriteDrain(ctx context.Context, client *clientv3.Client, prefix string, at Target, d regions.Drain) (revision int64, err error) {
+	if err := at.check(); err != nil {
+		return 0, err
+	}
+	value, err := encodeDrain(d)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnwritable, err)
+	}
+	response, err := client.Put(ctx, at.DrainKey(prefix), value)
+	if err != nil {
+		return 0, fmt.Errorf("writing %s to etcd: %w", at.DrainKey(prefix), err)
+	}
+	return response.Header.Revision, nil
+}
+
+// RemoveDrain deletes a drain and returns the revision, and whether there was one.
+// With now set, neither hold nor ramp follow.
+func RemoveDrain(ctx context.Context, client *clientv3.Client, prefix string, at Target, now bool) (revision int64, existed bool, err error) {
+	if err := at.check(); err != nil {
+		return 0, false, err
+	}
+	operations := []clientv3.Op{clientv3.OpDelete(at.DrainKey(prefix))}
+	if now {
+		// From up to up: that is no return.
+		record, err := encodeRecord(regions.Record{Since: time.Now()})
+		if err != nil {
+			return 0, false, err
+		}
+		operations = append(operations, clientv3.OpPut(prefix+"/transitions/"+at.path(), record))
+	}
+	response, err := client.Txn(ctx).Then(operations...).Commit()
+	if err != nil {
+		return 0, false, fmt.Errorf("deleting %s from etcd: %w", at.DrainKey(prefix), err)
+	}
+	return response.Header.Revision, response.Responses[0].GetResponseDeleteRange().Deleted > 0, nil
+}
+
+// drainValue is a drain as JSON.
+type drainValue struct {
+	Percent int       `json:"percent"`
+	At      time.Time `json:"at,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
+	Reason  string    `json:"reason,omitempty"`
+	By      string    `json:"by,omitempty"`
+	Force   bool      `json:"force,omitempty"`
+}
+
+// encodeDrain returns the value that ParseDrain reads as d: a word where that says
+// it all.
+func encodeDrain(d regions.Drain) (string, error) {
+	switch d {
+	case regions.Drain{}:
+		return "false", nil
+	case regions.Drain{Percent: 100}:
+		return "true", nil
+	}
+	object, err := json.Marshal(drainValue{d.Percent, d.At.UTC(), d.Until.UTC(), d.Reason, d.By, d.Force})
+	if err != nil {
+		return "", err
+	}
+	if read, err := ParseDrain(object); err != nil {
+		return "", err
+	} else if read.Reason != d.Reason || read.By != d.By {
+		return "", errors.New("the reason and the name must be UTF-8")
+	}
+	return string(object), nil
+}
+
+// recordValue is a transition as JSON.
+type recordValue struct {
+	From  string    `json:"from"`
+	To    string    `json:"to"`
+	Since time.Time `json:"since"`
+}
+
+func encodeRecord(r regions.Record) (string, error) {
+	object, err := json.Marshal(recordValue{r.From.String(), r.To.String(), r.Since.UTC()})
+	return string(object), err
+}
+
+// HasDrain reports whether there is a drain key, whatever it says.
+func HasDrain(ctx context.Context, client *clientv3.Client, prefix string, at Target) (bool, error) {
+	response, err := client.Get(ctx, at.DrainKey(prefix), clientv3.WithCountOnly())
+	if err != nil {
+		return false, fmt.Errorf("reading %s from etcd: %w", at.DrainKey(prefix), err)
+	}
+	return response.Count > 0, nil
+}
