@@ -54,12 +54,12 @@ answer with the region, it is named, and the exit status is 2.`,
   nearside drain eu-west --percent 20 --service casino`,
 		Args: words("REGION"),
 		RunE: func(cmd *cobra.Command, given []string) error {
+			d, err := f.drain(time.Now())
+			if err != nil {
+				return err
+			}
 			return withEtcd(cmd, func(ctx context.Context, c *Config, client *clientv3.Client) error {
 				at, err := target(c, given[0], f.service)
-				if err != nil {
-					return err
-				}
-				d, err := f.drain(time.Now())
 				if err != nil {
 					return err
 				}
