@@ -117,7 +117,7 @@ func testServer(t *testing.T) *fake {
 			OtherType: 1,
 			NoZone:    7,
 			Regions:   []uint64{0, 0, 6, 0, 0, 0},
-			Exhausted: 1, Dropped: 2, Truncated: 3, TCPConnections: 4,
+			AllDrained: 1, Withheld: 5, Dropped: 2, Truncated: 3, TCPConnections: 4,
 		},
 	}
 }

@@ -3,6 +3,7 @@ package dnsserver
 import (
 	"encoding/binary"
 
+	"nearside/regions"
 	"nearside/zones"
 )
 
@@ -56,6 +57,28 @@ func (r *responder) appendRecords(set *zones.RRset, owner spot, section *uint16)
 	}
 	r.patch(set, start, owner)
 	return true
+}
+
+// appendChosen adds an RRset to the answer section, behind choose: all or none.
+func (r *responder) appendChosen(set *zones.RRset) bool {
+	start := len(r.msg)
+	if !r.appendRecords(set, r.owner(), &r.answers) {
+		return false
+	}
+	if r.ttl != regions.NoCap {
+		r.capTTLs(start)
+	}
+	return true
+}
+
+// capTTLs lowers the TTLs of the records that start at offset start, and whose
+// owners are pointers, to r.ttl.
+func (r *responder) capTTLs(start int) {
+	for at := start + ownerPointer; at < len(r.msg); {
+		ttl := r.msg[at+4:]
+		binary.BigEndian.PutUint32(ttl, min(binary.BigEndian.Uint32(ttl), r.ttl))
+		at += recordFix + int(binary.BigEndian.Uint16(r.msg[at+8:])) + ownerPointer
+	}
 }
 
 // compiledStart is the offset in a message for which the records of an RRset

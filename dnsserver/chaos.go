@@ -1,9 +1,6 @@
 package dnsserver
 
-import (
-	"encoding/binary"
-	"fmt"
-)
+import "encoding/binary"
 
 const (
 	classCH = 3
@@ -23,14 +20,6 @@ const (
 	nameID       = "\x02id\x06server\x00"
 	nameState    = "\x05state\x08nearside\x00"
 )
-
-// stateText says which state answers come from.
-func stateText(s *Snapshot) string {
-	if s.state == nil {
-		return ""
-	}
-	return fmt.Sprintf("cluster=%x revision=%d", s.state.Cluster, s.state.Revision)
-}
 
 // chaos answers a query of class CH.
 func (r *responder) chaos() {

@@ -17,19 +17,20 @@ const (
 type counter uint16
 
 const (
-	countReceived  counter = iota // messages
-	countDropped                  // messages met with silence
-	countLost                     // responses that the kernel did not take
-	countPanics                   // queries that hit a bug
-	countLimited                  // responses dropped or emptied by the rate limit
-	countTruncated                // responses with TC set
-	countExhausted                // steered answers for which only drained regions were left
-	countOther                    // queries of types beyond knownTypes
-	countNoZone                   // queries for no zone of ours
-	countRcode                    // the first of knownCodes
-	countType      = countRcode + knownCodes
-	countRegion    = countType + knownTypes // the first of regions.Max
-	counters       = countRegion + regions.Max
+	countReceived   counter = iota // messages
+	countDropped                   // messages met with silence
+	countLost                      // responses that the kernel did not take
+	countPanics                    // queries that hit a bug
+	countLimited                   // responses dropped or emptied by the rate limit
+	countTruncated                 // responses with TC set
+	countAllDrained                // steered answers for which only drained regions were left
+	countWithheld                  // those for which on_exhausted left none of the others
+	countOther                     // queries of types beyond knownTypes
+	countNoZone                    // queries for no zone of ours
+	countRcode                     // the first of knownCodes
+	countType       = countRcode + knownCodes
+	countRegion     = countType + knownTypes // the first of regions.Max
+	counters        = countRegion + regions.Max
 )
 
 // counts are the counters of one responder. One goroutine at a time writes them,
@@ -168,19 +169,20 @@ func (c *counts) fold() {
 
 // Counters is what all responders together have counted since the start.
 type Counters struct {
-	Received  uint64            // messages
-	Dropped   uint64            // messages met with silence
-	Lost      uint64            // responses that the kernel did not take
-	Panics    uint64            // queries that hit a bug and got SERVFAIL
-	Limited   uint64            // responses dropped, or sent empty with TC, by the rate limit
-	Truncated uint64            // responses with TC set
-	Exhausted uint64            // steered answers for which only drained regions were left: NODATA
-	Zones     map[string]uint64 // queries by origin
-	NoZone    uint64            // queries for names in no zone, and of other classes: with Zones as many as there are by type
-	Types     map[uint16]uint64 // queries by type
-	OtherType uint64            // queries of types not told apart
-	Rcodes    map[int]uint64    // responses by response code
-	Regions   []uint64          // steered RRsets answered, by regions.ID
+	Received   uint64            // messages
+	Dropped    uint64            // messages met with silence
+	Lost       uint64            // responses that the kernel did not take
+	Panics     uint64            // queries that hit a bug and got SERVFAIL
+	Limited    uint64            // responses dropped, or sent empty with TC, by the rate limit
+	Truncated  uint64            // responses with TC set
+	AllDrained uint64            // NODATA of steered names for which only drained regions were left
+	Withheld   uint64            // NODATA of steered names for which others were left, but on_exhausted has none of them
+	Zones      map[string]uint64 // queries by origin
+	NoZone     uint64            // queries for names in no zone, and of other classes: with Zones as many as there are by type
+	Types      map[uint16]uint64 // queries by type
+	OtherType  uint64            // queries of types not told apart
+	Rcodes     map[int]uint64    // responses by response code
+	Regions    []uint64          // steered RRsets answered, by regions.ID
 
 	TCPConnections int    // open now
 	TCPAccepted    uint64 // since the start
@@ -195,7 +197,8 @@ func (c *counts) addTo(sum *Counters) {
 	sum.Panics += c.load(countPanics)
 	sum.Limited += c.load(countLimited)
 	sum.Truncated += c.load(countTruncated)
-	sum.Exhausted += c.load(countExhausted)
+	sum.AllDrained += c.load(countAllDrained)
+	sum.Withheld += c.load(countWithheld)
 	sum.OtherType += c.load(countOther)
 	sum.NoZone += c.load(countNoZone)
 	for code := range knownCodes {

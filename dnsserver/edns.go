@@ -158,4 +158,5 @@ var (
 	noTransfers = reason{true, 18, "no zone transfers"}
 	neverGood   = reason{true, 24, "the zone file has faults"}             // Invalid Data
 	allDrained  = reason{true, 22, "every region of this name is drained"} // No Reachable Authority
+	noneMay     = reason{true, 22, "no region may answer for this name"}   // the same
 )

@@ -54,9 +54,10 @@ type responder struct {
 	authority  uint16
 	additional uint16
 
-	placed bool         // the client was placed: a steered link was met
-	list   []regions.ID // its preference list
-	scope  int          // ECS scope of the response
+	placed bool // the client was placed: a steered link needed it
+	place  place
+	scope  int    // ECS scope of the response
+	ttl    uint32 // cap on the TTL of the RRset that was chosen
 }
 
 func newResponder(c *counts, clock *atomic.Uint32, limits Limits, log zerolog.Logger) responder {
@@ -139,7 +140,7 @@ func (r *responder) reset(s *Snapshot, stream bool) {
 	r.msg = r.query.msg[:headerSize]
 	r.rcode, r.authentic, r.truncated = r.fault, false, false
 	r.answers, r.authority, r.additional = 0, 0, 0
-	r.placed, r.list, r.scope = false, nil, 0
+	r.placed, r.scope = false, 0
 	r.dnamesGiven = 0
 	r.room = plainUDP
 	r.setLimit(stream)
@@ -150,7 +151,7 @@ func (r *responder) reset(s *Snapshot, stream bool) {
 // snapshot is much memory.
 func (r *responder) rest(n int) {
 	r.counts.publish()
-	r.snap, r.list = nil, nil
+	r.snap, r.place.list = nil, nil
 	for i := range n {
 		r.queries[i].zone = nil
 	}
@@ -275,7 +276,7 @@ func (r *responder) answerSet(set *zones.RRset) bool {
 		return r.negative(rcodeNoError, true)
 	}
 	start := len(r.msg)
-	if !r.appendRecords(set, r.owner(), &r.answers) {
+	if !r.appendChosen(set) {
 		return false
 	}
 	// Who asks for ANY has no use for the set in particular, and gets no more
@@ -290,24 +291,54 @@ func (r *responder) owner() spot { return spot{r.at, len(r.qname)} }
 func (r *responder) above(length int) spot { return spot{r.suffix(r.owner(), length), length} }
 
 // choose makes of a steered RRset the records for this client: those of the
-// chosen region. It returns false when every region is drained.
+// chosen region. It returns false when no region may answer.
 func (r *responder) choose(set *zones.RRset) bool {
+	r.ttl = regions.NoCap
 	if set.Regions == 0 {
 		return true
 	}
-	if !r.placed {
-		r.list, r.scope = r.snap.places.Prefer(r.ask, r.from)
-		r.placed = true
+	state, candidates, service := r.snap.state, regions.Set(set.Regions), regions.ServiceID(set.Service)
+	split, placeless := state.Split(candidates, service), state.Placeless(service)
+	if !r.placed && (split || !placeless) {
+		r.place, r.placed = r.snap.places.Prefer(r.ask, r.from), true
 	}
-	region, ok := r.snap.state.Choose(r.list, regions.Set(set.Regions), regions.Anyone, r.from)
+	r.scope = max(r.scope, r.scopeOf(split, placeless))
+	region, ok := state.Choose(r.place.list, candidates, service, r.place.client)
 	if !ok {
-		r.counts.add(countExhausted, 1)
-		r.why = allDrained
+		r.exhausted(candidates, service)
 		return false
 	}
 	r.counts.region(region)
 	r.zone.Narrow(set, uint8(region))
+	r.ttl = state.TTL(region, service)
 	return true
+}
+
+// scopeOf returns the ECS scope of a steered link. Clients of one place get different
+// answers where a region is open to some of them only (split), but not those of one
+// network that is moved as a whole, nor those of a special block: all these are the
+// source.
+func (r *responder) scopeOf(split, placeless bool) int {
+	switch {
+	case placeless && !split:
+		return 0 // the order of failover is everybody's
+	case !split || r.place.client != r.ask:
+		return r.place.scope
+	case placeless:
+		return regions.ScopeBits(r.ask)
+	}
+	return max(r.place.scope, regions.ScopeBits(r.ask))
+}
+
+// exhausted notes why no region may answer.
+func (r *responder) exhausted(candidates regions.Set, service regions.ServiceID) {
+	if r.snap.state.Drains(candidates, service) {
+		r.counts.add(countAllDrained, 1)
+		r.why = allDrained
+		return
+	}
+	r.counts.add(countWithheld, 1)
+	r.why = noneMay
 }
 
 // followCNAME adds a CNAME and moves on to its target. It returns on=false
@@ -318,7 +349,7 @@ func (r *responder) followCNAME(set *zones.RRset) (on, fits bool) {
 		return false, r.negative(rcodeNoError, true)
 	}
 	start := len(r.msg)
-	if !r.appendRecords(set, r.owner(), &r.answers) {
+	if !r.appendChosen(set) {
 		return false, false
 	}
 	return r.moveTo(start + ownerPointer + recordFix), true

@@ -18,7 +18,7 @@ type Policy struct {
 	// steered name gives when every region it has is drained.
 	NegativeTTL uint32
 	// ID and Version are told to whoever asks (NSID, and TXT of class CH); ""
-	// is a secret.
+	// is a secret. Which state answers come from is told by whoever tells the ID.
 	ID, Version string
 	// Limiter bounds responses by UDP; nil is no limit.
 	Limiter *RateLimiter
@@ -57,7 +57,10 @@ func Compile(v *zones.View, places *Places, st *regions.State, policy Policy) *S
 func (s *Snapshot) WithState(st *regions.State) *Snapshot {
 	next := *s
 	next.state = st
-	next.stateText = stateText(&next)
+	next.stateText = ""
+	if st != nil && s.policy.ID != "" {
+		next.stateText = ToldOf(st).String()
+	}
 	return &next
 }
 

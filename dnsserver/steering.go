@@ -8,10 +8,10 @@ import (
 	"nearside/zones"
 )
 
-// Steering tells the zone loader which records belong to which region. static
-// lists the names that are opted out, absolute or not; a leading "*." covers
-// every name below. ttl caps the TTL of steered RRsets, in seconds.
-func Steering(t *regions.Table, static []string, ttl uint32) zones.Steering {
+// Steering tells the zone loader which records belong to which region, and which
+// names to which service. static lists the names that are opted out, absolute or
+// not; a leading "*." covers every name below.
+func Steering(t *regions.Table, static []string) zones.Steering {
 	exact := make(map[string]bool, len(static))
 	var below []string
 	for _, name := range static {
@@ -43,6 +43,31 @@ func Steering(t *regions.Table, static []string, ttl uint32) zones.Steering {
 			}
 			return false
 		},
-		TTL: ttl,
+		Service: func(owner string) (uint16, uint32) {
+			id := t.ServiceOf(owner)
+			return uint16(id), t.TTL(id)
+		},
 	}
+}
+
+// A set has room for the service of every steered RRset.
+const _ = uint(zones.MaxServices - 1 - regions.MaxServices)
+
+// Steered returns the steered names of a view: one for each distinct pair of service
+// and regions, which is what the guard has to know.
+func Steered(v *zones.View) []regions.Steered {
+	spreads := v.Spreads()
+	list := make([]regions.Steered, len(spreads))
+	for i, s := range spreads {
+		list[i] = regions.Steered{Name: s.Name, Service: regions.ServiceID(s.Service), Regions: regions.Set(s.Regions)}
+	}
+	return list
+}
+
+// Exhausted returns the number of steered RRsets that no client gets anything of,
+// and the owner of one of them.
+func Exhausted(v *zones.View, state *regions.State) (n int, name string) {
+	return v.Exhausted(func(service uint16, set uint64) bool {
+		return state.Left(regions.Set(set), regions.ServiceID(service)) != 0
+	})
 }

@@ -8,17 +8,29 @@ import (
 )
 
 // ladder is who may answer for a service: the rungs of the answer ladder, the best
-// first. Every set keeps to the regions that the service allows.
+// first.
 type ladder struct {
-	open    Set    // up, for every client
-	partial Set    // up, but for a share of clients only: away
-	hold    Set    // returning, on hold
-	last    [2]Set // on_exhausted
+	usual rungs
+	spare rungs // standby regions: of on_exhausted, like last
+	last  Set
 
+	alive  Set  // every region that is not fully drained
 	order  []ID // of failover; nil: the client's
 	capped Set  // the regions whose TTL is limited: caps
 	more   *limits
 }
+
+// rungs is regions that are not down.
+type rungs struct {
+	open    Set // up, for every client
+	partial Set // up, but for a share of clients only: away
+	hold    Set // returning, on hold
+}
+
+func (r rungs) all() Set { return r.open | r.partial | r.hold }
+
+// of returns the rungs with some of their regions.
+func (r rungs) of(s Set) rungs { return rungs{r.open & s, r.partial & s, r.hold & s} }
 
 // limits is what few states have. It is read where partial or capped say so.
 type limits struct {
@@ -33,7 +45,8 @@ func (e *evaluation) ladder(s *State, id ServiceID) ladder {
 	if service.Failover {
 		l.order = service.order
 	}
-	var sick, down, spare Set
+	var up rungs
+	var sick Set
 	for r := range e.All().All() {
 		view, this := s.view(Key{id, r}), SetOf(r)
 		switch {
@@ -42,28 +55,27 @@ func (e *evaluation) ladder(s *State, id ServiceID) ladder {
 		case view.Status&(Down|Silent) != 0:
 			sick |= this
 		case !view.Hold.IsZero():
-			l.hold |= this
+			up.hold |= this
 		case view.Away > 0:
-			l.partial |= this
+			up.partial |= this
 			l.more.away[r] = uint8(view.Away)
 		default:
-			l.open |= this
+			up.open |= this
 		}
 		if view.TTL != NoCap {
 			l.capped |= this
 			l.more.caps[r] = view.TTL
 		}
 	}
-	down = sick & service.members
-	spare = (l.open | l.partial | l.hold) & e.standby & service.members
-	switch alive := l.open | l.partial | l.hold | sick; service.OnExhausted.Kind {
+	l.alive = up.all() | sick
+	l.usual = up.of(service.members &^ e.standby)
+	switch service.OnExhausted.Kind {
 	case AnyRegion:
-		l.last = [2]Set{spare, down}
+		l.spare = up.of(service.members & e.standby)
+		l.last = sick & service.members
 	case OneRegion:
-		l.last[0] = alive & SetOf(service.OnExhausted.Region)
+		l.last = l.alive & SetOf(service.OnExhausted.Region)
 	}
-	usual := service.members &^ e.standby
-	l.open, l.partial, l.hold = l.open&usual, l.partial&usual, l.hold&usual
 	return l
 }
 
@@ -98,17 +110,10 @@ func (s *State) Choose(prefer []ID, candidates Set, service ServiceID, client ne
 	if l.order != nil {
 		prefer = l.order
 	}
-	usable := l.open & candidates
-	if partial := l.partial & candidates; partial != 0 {
-		if usable |= s.kept(l, partial, client); usable == 0 {
-			usable = partial
-		}
-	}
+	usable := s.best(l, l.usual, candidates, client)
 	if usable == 0 {
-		for _, rung := range [...]Set{l.hold, l.last[0], l.last[1]} {
-			if usable = rung & candidates; usable != 0 {
-				break
-			}
+		if usable = s.best(l, l.spare, candidates, client); usable == 0 {
+			usable = l.last & candidates
 		}
 	}
 	if usable == 0 {
@@ -122,11 +127,43 @@ func (s *State) Choose(prefer []ID, candidates Set, service ServiceID, client ne
 	return ID(bits.TrailingZeros64(uint64(usable))), true
 }
 
+// best returns the best rung that any of the candidates stands on. A region that is
+// partly used is open to some clients, and stands below that for the others.
+func (s *State) best(l *ladder, r rungs, candidates Set, client netip.Addr) Set {
+	usable := r.open & candidates
+	if partial := r.partial & candidates; partial != 0 {
+		if usable |= s.kept(l, partial, client); usable == 0 {
+			usable = partial
+		}
+	}
+	if usable == 0 {
+		usable = r.hold & candidates
+	}
+	return usable
+}
+
+// Left returns the candidates that Choose may come to, for whatever client.
+func (s *State) Left(candidates Set, service ServiceID) Set {
+	l := &s.ladders[service]
+	return (l.usual.all() | l.spare.all() | l.last) & candidates
+}
+
+// Drains reports whether drains alone, the break-glass file among them, leave a
+// service none of the candidates: there is none that it could use otherwise.
+func (s *State) Drains(candidates Set, service ServiceID) bool {
+	can := s.table.usable(&s.table.services[service]) & candidates
+	return can != 0 && can&s.ladders[service].alive == 0
+}
+
 // Split reports whether some of the candidates serve a share of the clients only,
 // so that neighbours of one place may get different answers.
 func (s *State) Split(candidates Set, service ServiceID) bool {
-	return s.ladders[service].partial&candidates != 0
+	l := &s.ladders[service]
+	return (l.usual.partial|l.spare.partial)&candidates != 0
 }
+
+// Placeless reports whether a service does not care where its clients are.
+func (s *State) Placeless(service ServiceID) bool { return s.ladders[service].order != nil }
 
 // TTL returns how long an answer with a region may be kept, in seconds, or NoCap.
 func (s *State) TTL(region ID, service ServiceID) uint32 {
@@ -150,7 +187,7 @@ func (s *State) kept(l *ladder, partial Set, client netip.Addr) Set {
 
 // ScopeBits is the prefix length of the networks that are moved as a whole.
 func ScopeBits(client netip.Addr) int {
-	if client.Is4() || client.Is4In6() {
+	if client.Is4() {
 		return 24
 	}
 	return 56
@@ -159,7 +196,7 @@ func ScopeBits(client netip.Addr) int {
 // network is the part of an address that decides on its cohort: 24 bits of an
 // IPv4 address or 56 of an IPv6 one, and which of the two it is.
 func network(client netip.Addr) uint64 {
-	if client.Is4() || client.Is4In6() {
+	if client.Is4() {
 		a := client.As4()
 		return uint64(binary.BigEndian.Uint32(a[:]) >> 8)
 	}
@@ -168,15 +205,18 @@ func network(client netip.Addr) uint64 {
 }
 
 // bucket puts a network into one of 100 cohorts of a region: it is sent away from
-// it by a share above that. It is the finaliser of SplitMix64 (Steele, Lea, Flood
-// 2014), which all versions must share, so that servers agree.
+// it by a share above that.
 func bucket(network, seed uint64) uint8 {
-	x := network ^ seed
+	hundredth, _ := bits.Mul64(mix(network^seed), 100)
+	return uint8(hundredth)
+}
+
+// mix is the finaliser of SplitMix64 (Steele, Lea, Flood 2014), which all versions
+// must share, so that servers agree.
+func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9
 	x = (x ^ x>>27) * 0x94D049BB133111EB
-	x ^= x >> 31
-	hundredth, _ := bits.Mul64(x, 100)
-	return uint8(hundredth)
+	return x ^ x>>31
 }
 
 // seedOf makes the cohorts of regions independent of each other. It depends on

@@ -75,6 +75,7 @@ type Table struct {
 	services []Service            // the first is Anyone
 	names    map[string]ServiceID // listed by services, canonical
 	policy   Policy
+	longest  uint32 // the longest TTL that any service allows
 }
 
 type owned struct {

@@ -1,6 +1,7 @@
 package regions
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ type Service struct {
 	// as configured.
 	Regions     []ID
 	Failover    bool   // the first of Regions that can, wherever the client is
-	TTL         uint32 // of its steered answers at most, in seconds
+	TTL         uint32 // of its steered answers at most, in seconds; 0: Policy.TTL
 	OnExhausted Exhausted
 
 	members Set  // of Regions
@@ -54,7 +55,7 @@ type Policy struct {
 	MaxOut int           // percent of the weight that drains may put out
 	Hold   time.Duration // from the return of a region that was sick until it is used
 	Ramp   time.Duration // from then until all its clients are back
-	TTL    uint32        // of steered answers at most, in seconds
+	TTL    uint32        // of steered answers at most, in seconds, unless the service says otherwise
 }
 
 // With returns the table with services and rules. An error names the service and
@@ -66,6 +67,7 @@ func (t *Table) With(services []Service, policy Policy) (*Table, error) {
 	next := *t
 	next.policy = policy
 	next.services = []Service{t.anyone()}
+	next.longest = policy.TTL
 	next.names = map[string]ServiceID{}
 	for _, s := range services {
 		if err := CheckName(s.Name); err != nil {
@@ -86,6 +88,7 @@ func (t *Table) With(services []Service, policy Policy) (*Table, error) {
 			}
 		}
 		next.services = append(next.services, t.arranged(s))
+		next.longest = max(next.longest, s.TTL)
 	}
 	return &next, nil
 }
@@ -126,6 +129,9 @@ func (t *Table) Services() int { return len(t.services) }
 // Service returns a service as configured.
 func (t *Table) Service(id ServiceID) Service { return t.services[id] }
 
+// TTL returns the cap on the TTLs of a service's steered answers, in seconds.
+func (t *Table) TTL(id ServiceID) uint32 { return cmp.Or(t.services[id].TTL, t.policy.TTL) }
+
 // ServiceNamed returns the service of that name.
 func (t *Table) ServiceNamed(name string) (ServiceID, bool) {
 	if name == "" {
@@ -145,12 +151,27 @@ func (t *Table) ServiceOf(name string) ServiceID {
 	if id, listed := t.names[name]; listed {
 		return id
 	}
-	for _, above, more := strings.Cut(name, "."); more && above != ""; _, above, more = strings.Cut(above, ".") {
+	for above := name; above != "" && above != "."; {
+		above = parent(above) // "" is the root
 		if id, listed := t.names["*."+above]; listed {
 			return id
 		}
 	}
 	return Anyone
+}
+
+// parent is the name above one, which zones write with a backslash before each dot
+// within a label; that of the last label is "".
+func parent(name string) string {
+	for at := 0; at < len(name); at++ {
+		switch name[at] {
+		case '\\':
+			at++
+		case '.':
+			return name[at+1:]
+		}
+	}
+	return ""
 }
 
 // canonical is a name as zones have it.

@@ -142,8 +142,8 @@ func (e *evaluation) drain(s *Standing, d Drain) {
 func (e *evaluation) runDown(s *Standing, at time.Time) {
 	left := at.Sub(e.clock.Now) // > 0
 	seconds := int64((left + time.Second - 1) / time.Second)
-	if seconds > int64(e.policy.TTL) {
-		e.wait(at.Add(-time.Duration(e.policy.TTL) * time.Second))
+	if seconds > int64(e.longest) {
+		e.wait(at.Add(-time.Duration(e.longest) * time.Second))
 		return
 	}
 	s.TTL = uint32(seconds)
@@ -258,7 +258,43 @@ func (s *State) View(k Key) Standing { return s.view(k) }
 // Usual returns the regions that serve all or some clients of a service.
 func (s *State) Usual(service ServiceID) Set {
 	l := &s.ladders[service]
-	return l.open | l.partial
+	return l.usual.open | l.usual.partial
+}
+
+// DrainedNames returns the regions that no answer has, in the configured order, then
+// SERVICE/REGION for those that a service alone has not.
+func (s *State) DrainedNames() []string {
+	everywhere := s.table.All() &^ s.ladders[Anyone].alive
+	names := s.table.Names(everywhere)
+	for id := 1; id < len(s.ladders); id++ {
+		for r := range (s.table.All() &^ everywhere &^ s.ladders[id].alive).All() {
+			names = append(names, s.table.services[id].Name+"/"+s.table.Name(r))
+		}
+	}
+	return names
+}
+
+// Digest sums up who answers whom. It is the same on servers with one configuration
+// and equal inputs; the TTLs before a drain, which differ within a second, do not
+// count.
+func (s *State) Digest() uint64 {
+	digest := uint64(0)
+	add := func(words ...Set) {
+		for _, w := range words {
+			digest = mix(digest+1) ^ uint64(w)
+		}
+	}
+	for i := range s.ladders {
+		l := &s.ladders[i]
+		for _, r := range [...]rungs{l.usual, l.spare} {
+			add(r.open, r.partial, r.hold)
+			for id := range r.partial.All() {
+				add(Set(l.more.away[id]))
+			}
+		}
+		add(l.last, l.alive)
+	}
+	return mix(digest)
 }
 
 // Drained returns the regions that are out by a drain or the break-glass file.

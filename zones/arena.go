@@ -14,7 +14,8 @@ import (
 //	  word   octets of name (8 bits), flags (8), sets (16), other node (32)
 //	  name   in wire form, lower case, without the octets of the apex
 //	set      word, body
-//	  word   type (16), records (14), steered (1), spanned (1), octets of body (32)
+//	  word   type (16), records (14), steered (1), spanned (1), octets of body (32);
+//	         where steered, the service stands in for records
 //	  body   [span] records; or, where steered, the regions (64), a word for
 //	         each of them, and for each of them [span] records
 //	    word offset from the start of body (32), octets (16), records (16)
@@ -52,6 +53,9 @@ const (
 	setRecords = 1<<14 - 1
 )
 
+// MaxServices is how many services there can be: as many as a set has room for.
+const MaxServices = setRecords + 1
+
 // node is a name that exists: it owns records or stands above a name that does
 // (an empty non-terminal).
 type node struct {
@@ -80,6 +84,9 @@ func (h setHead) typ() uint16   { return uint16(h) }
 func (h setHead) count() uint16 { return uint16(h >> 16 & setRecords) }
 func (h setHead) steered() bool { return h&setSteered != 0 }
 func (h setHead) size() uint32  { return uint32(h >> 32) }
+
+// service returns the service of a steered set.
+func (h setHead) service() uint16 { return h.count() }
 
 func (a arena) head(at uint32) setHead { return setHead(a.word(at)) }
 
@@ -113,7 +120,7 @@ func (a arena) set(at uint32, s *RRset) {
 	at += word
 	s.Type, s.spanned = h.typ(), h&setSpanned != 0
 	if h.steered() {
-		s.Regions, s.body = a.word(at), at
+		s.Regions, s.Service, s.body = a.word(at), h.service(), at
 		return
 	}
 	s.Count = h.count()

@@ -2,6 +2,7 @@ package zones
 
 import (
 	"iter"
+	"slices"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -42,17 +43,19 @@ func verify(t testing.TB, z *Zone) {
 	if used != len(nodes) || len(z.index.slots) < 2*used {
 		t.Errorf("%d slots, %d of them used, for %d nodes", len(z.index.slots), used, len(nodes))
 	}
-	steered := 0
+	var found spreads
 	for n := range z.arena.nodes() {
-		steered += verifyNode(t, z, n, z.name(&n), nodes, sets)
+		for _, s := range verifyNode(t, z, n, z.name(&n), nodes, sets) {
+			found.add(s)
+		}
 	}
-	if steered != len(z.regions) {
-		t.Errorf("%d steered RRsets, %d noted", steered, len(z.regions))
+	if !slices.Equal(found.list, z.spreads) {
+		t.Errorf("steered are %+v, noted %+v", found.list, z.spreads)
 	}
 }
 
-// verifyNode checks one node and returns how many steered RRsets it has.
-func verifyNode(t testing.TB, z *Zone, n node, owner []byte, nodes, sets map[uint32]bool) (steered int) {
+// verifyNode checks one node and returns what is steered of it.
+func verifyNode(t testing.TB, z *Zone, n node, owner []byte, nodes, sets map[uint32]bool) (steered []Spread) {
 	t.Helper()
 	if found, ok := z.find(z.relative(owner), Hash(owner)); !ok || found != n {
 		t.Errorf("%q is found at %+v, %t; it is at %+v", nameText(owner), found, ok, n)
@@ -76,7 +79,10 @@ func verifyNode(t testing.TB, z *Zone, n node, owner []byte, nodes, sets map[uin
 			verifyRecords(t, z, owner, s, sets)
 			continue
 		}
-		steered++
+		if want, _ := testSteering().Service(nameText(owner)); s.Service != want || s.Count != 0 {
+			t.Errorf("%s is of service %d, not %d, and has %d records for everybody", nameText(owner), s.Service, want, s.Count)
+		}
+		steered = append(steered, Spread{s.Service, s.Regions, nameText(owner), 1})
 		for region := range uint8(64) {
 			if part := s; s.Regions>>region&1 != 0 {
 				z.Narrow(&part, region)
@@ -84,8 +90,8 @@ func verifyNode(t testing.TB, z *Zone, n node, owner []byte, nodes, sets map[uin
 			}
 		}
 	}
-	if (n.flags&isSteered != 0) != (steered > 0) || (n.flags&isRedirect != 0) != redirect || n.flags&isCut != 0 && n.other == 0 {
-		t.Errorf("%s has %d steered RRsets, redirect %t, other node %d, and flags %b", nameText(owner), steered, redirect, n.other, n.flags)
+	if (n.flags&isSteered != 0) != (steered != nil) || (n.flags&isRedirect != 0) != redirect || n.flags&isCut != 0 && n.other == 0 {
+		t.Errorf("%s has %d steered RRsets, redirect %t, other node %d, and flags %b", nameText(owner), len(steered), redirect, n.other, n.flags)
 	}
 	return steered
 }

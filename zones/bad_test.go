@@ -25,7 +25,6 @@ func testSteering() Steering {
 		{netip.MustParsePrefix("203.0.113.0/24")},
 	}
 	return Steering{
-		TTL: 30,
 		RegionOf: func(a netip.Addr) (uint8, bool) {
 			i := slices.IndexFunc(prefixes, func(list []netip.Prefix) bool {
 				return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(a) })
@@ -35,6 +34,12 @@ func testSteering() Steering {
 		Named:  func(label string) (uint8, bool) { i := slices.Index(names, label); return uint8(max(i, 0)), i >= 0 },
 		Name:   func(region uint8) string { return names[region] },
 		Static: func(owner string) bool { return strings.HasPrefix(owner, "static.") },
+		Service: func(owner string) (uint16, uint32) {
+			if strings.HasPrefix(owner, "casino") {
+				return MaxServices - 1, 7
+			}
+			return 0, 30
+		},
 	}
 }
 

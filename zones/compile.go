@@ -18,9 +18,13 @@ type compiler struct {
 	nodes  []uint32 // by name: the offset of its node; 0: it lies outside the zone
 	beside []beside
 
-	owner []byte  // the name that is being compiled
-	sets  []rrset // of it
-	spots []spot  // suffixes that pointers of the RRset that is being compiled may lead to
+	spreads spreads
+
+	owner   []byte  // the name that is being compiled
+	sets    []rrset // of it
+	service uint16  // of its steered RRsets
+	cap     uint32  // on their TTLs
+	spots   []spot  // suffixes that pointers of the RRset that is being compiled may lead to
 }
 
 // rrset is an RRset to be compiled.
@@ -73,6 +77,7 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	z.arena = append(z.arena, make([]byte, reach)...)
 	c.soa()
 	z.pinned = c.steer.effective
+	z.spreads = c.spreads.list
 	slices.Sort(z.steered)
 	slices.SortFunc(z.single, func(x, y OneRegion) int { return cmp.Compare(x.Name, y.Name) })
 	return z
@@ -116,15 +121,18 @@ func (c *compiler) name(i uint32) {
 		flags |= isRedirect
 	}
 	for _, s := range c.sets {
-		c.set(i, s)
 		if s.regions != 0 {
-			flags |= isSteered
-			z.regions = append(z.regions, s.regions)
+			if flags&isSteered == 0 {
+				flags |= isSteered
+				text := nameText(c.owner)
+				z.steered = append(z.steered, text)
+				c.service, c.cap = c.steer.Service(text)
+			}
+			c.spreads.add(Spread{c.service, s.regions, z.steered[len(z.steered)-1], 1})
 		}
+		c.set(i, s)
 	}
-	if flags&isSteered != 0 {
-		z.steered = append(z.steered, nameText(c.owner))
-	} else if p.regions != 0 {
+	if flags&isSteered == 0 && p.regions != 0 {
 		z.single = append(z.single, OneRegion{nameText(c.owner), c.steer.regionNames(p.regions)})
 	}
 	z.arena.put(at, uint64(len(name))|uint64(flags)<<8|uint64(len(c.sets))<<16)
@@ -181,12 +189,12 @@ func (c *compiler) set(owner uint32, s rrset) {
 		count := c.append(beside{owner: owner, typ: s.typ, set: set}, s.records, c.ttl(s.records))
 		w |= uint64(count) << 16
 	} else {
-		w |= setSteered
+		w |= setSteered | uint64(c.service)<<16
 		z.arena = append(z.arena, make([]byte, word+word*len(s.parts))...)
 		z.arena.put(body, s.regions)
 		for i, records := range s.parts {
 			start := uint32(len(z.arena))
-			count := c.append(beside{owner: owner, typ: s.typ, set: set}, records, min(c.ttl(records), c.steer.TTL))
+			count := c.append(beside{owner: owner, typ: s.typ, set: set}, records, min(c.ttl(records), c.cap))
 			size := uint32(len(z.arena)) - start
 			z.arena.put(body+word+word*uint32(i), uint64(start-body)|uint64(size)<<32|uint64(count)<<48)
 		}

@@ -109,6 +109,8 @@ one A 192.0.2.1
 one A 192.0.2.2
 static.play A 192.0.2.1
 static.play A 198.51.100.1
+casino A 192.0.2.10
+casino A 198.51.100.10
 sub NS ns
 ns A 198.51.100.53
 us._region.mail MX 10 b
@@ -119,7 +121,7 @@ us._region.*.live CNAME us.balancer.test.
 `
 
 // TestSteering: addresses and labels go to the regions they belong to, and TTLs
-// are capped at 30.
+// are capped at what their service says.
 func TestSteering(t *testing.T) {
 	z := zoneOf(t, steered)
 	for _, c := range []struct {
@@ -139,6 +141,7 @@ func TestSteering(t *testing.T) {
 		{"mail", dns.TypeTXT, "60 TXT \"static\"\n"},
 		{"eu._region.mail", dns.TypeMX, "60 MX 10 a.example.\n"},
 		{"x.live", dns.TypeCNAME, "eu 30 CNAME eu.balancer.test.\nus 30 CNAME us.balancer.test.\n"},
+		{"casino", dns.TypeA, "eu 7 A 192.0.2.10\nus 7 A 198.51.100.10\n"},
 		{"x.live", dns.TypeA, "eu 30 CNAME eu.balancer.test.\nus 30 CNAME us.balancer.test.\n"},
 		{"ap._region.x.live", dns.TypeCNAME, ""},
 	} {
@@ -146,7 +149,7 @@ func TestSteering(t *testing.T) {
 			t.Errorf("%s %s: got %q, want %q", c.name, dns.Type(c.typ), got, c.want)
 		}
 	}
-	if want := []string{"*.live.example.", "all.example.", "mail.example.", "play.example.", "svc.example."}; !slices.Equal(z.steered, want) {
+	if want := []string{"*.live.example.", "all.example.", "casino.example.", "mail.example.", "play.example.", "svc.example."}; !slices.Equal(z.steered, want) {
 		t.Errorf("steered %q, want %q", z.steered, want)
 	}
 	if want := []OneRegion{{"one.example.", "eu"}}; !slices.Equal(z.single, want) {

@@ -3,12 +3,14 @@ package zones
 import (
 	"iter"
 	"slices"
+	"sync"
 )
 
 // View is an immutable set of zones.
 type View struct {
 	zones   []*Zone  // sorted by origin
 	origins []string // of zones
+	spreads func() []Spread
 	*apexes
 }
 
@@ -26,6 +28,7 @@ func newView(zones []*Zone) *View {
 		v.byApex[string(z.apex)] = i
 		v.deepest = max(v.deepest, len(z.apex))
 	}
+	v.spreads = sync.OnceValue(func() []Spread { return spreadsOf(zones) })
 	return v
 }
 
@@ -38,6 +41,7 @@ func (v *View) with(due []*member) *View {
 			next.zones[e.index] = e.zone
 		}
 	}
+	next.spreads = sync.OnceValue(func() []Spread { return spreadsOf(next.zones) })
 	return &next
 }
 
@@ -69,22 +73,6 @@ func (v *View) above(name []byte, f func(*Zone)) {
 		}
 		name = z.apex[1+int(z.apex[0]):]
 	}
-}
-
-// Exhausted returns the number of steered RRsets that have no region but the
-// drained ones (bit i stands for region i), and the origin of a zone with one.
-func (v *View) Exhausted(drained uint64) (n int, origin string) {
-	if drained == 0 {
-		return 0, ""
-	}
-	for _, z := range v.zones {
-		for _, regions := range z.regions {
-			if regions&^drained == 0 {
-				n, origin = n+1, z.origin
-			}
-		}
-	}
-	return n, origin
 }
 
 // All yields the zones, sorted by origin.

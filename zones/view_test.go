@@ -13,7 +13,8 @@ import (
 func viewOf(t *testing.T, texts map[string]string) *View {
 	t.Helper()
 	var list []*Zone
-	for origin, text := range texts {
+	for _, origin := range slices.Sorted(maps.Keys(texts)) {
+		text := texts[origin]
 		wire, err := parseOrigin(origin)
 		if err != nil {
 			t.Fatal(err)
@@ -30,24 +31,47 @@ func viewOf(t *testing.T, texts map[string]string) *View {
 const head = "$TTL 60\n@ SOA ns.b.example. h 1 2 3 4 5\n"
 
 func TestExhausted(t *testing.T) {
-	v := viewOf(t, map[string]string{
-		"a.example": head + "@ NS ns.c.example.\nx A 192.0.2.1\nx A 198.51.100.1\ny A 192.0.2.1\n",
-		"b.example": head + "@ NS ns.c.example.\nx A 198.51.100.1\nx A 203.0.113.1\n",
-	})
+	v := steeredView(t)
 	const eu, us, ap = 1, 2, 4
 	for _, c := range []struct {
 		drained uint64
 		n       int
-		origin  string
+		name    string
 	}{
-		{0, 0, ""}, {eu, 0, ""}, {ap, 0, ""}, {eu | us, 1, "a.example."}, {us | ap, 1, "b.example."}, {eu | ap, 0, ""},
+		{0, 0, ""}, {eu, 0, ""}, {ap, 0, ""}, {eu | us, 4, "casino.b.example."}, {us | ap, 1, "x.b.example."}, {eu | ap, 0, ""}, {eu | us | ap, 5, "x.b.example."},
 	} {
-		if n, origin := v.Exhausted(c.drained); n != c.n || origin != c.origin {
-			t.Errorf("with %b drained: %d, %q, want %d, %q", c.drained, n, origin, c.n, c.origin)
+		left := func(_ uint16, regions uint64) bool { return regions&^c.drained != 0 }
+		if n, name := v.Exhausted(left); n != c.n || name != c.name {
+			t.Errorf("with %b drained: %d, %q, want %d, %q", c.drained, n, name, c.n, c.name)
 		}
 	}
-	if n, _ := v.Exhausted(eu | us | ap); n != 2 {
-		t.Errorf("with all drained: %d, want 2", n)
+}
+
+func steeredView(t *testing.T) *View {
+	return viewOf(t, map[string]string{
+		"a.example": head + "@ NS ns.c.example.\nx A 192.0.2.1\nx A 198.51.100.1\ny A 192.0.2.1\n",
+		"b.example": head + "@ NS ns.c.example.\ncasino A 192.0.2.1\ncasino A 198.51.100.1\ncasino AAAA 2001:db8:1::1\ncasino AAAA 2001:db8:2::1\nx A 198.51.100.1\nx A 203.0.113.1\n",
+		"c.example": head + "@ NS ns.d.example.\neu._region.z TXT x\nus._region.z TXT y\n",
+	})
+}
+
+// Each kind of steered RRsets is there once, with all zones, also after one changed.
+func TestSpreads(t *testing.T) {
+	v := steeredView(t)
+	want := []Spread{
+		{0, 0b011, "x.a.example.", 2}, // z.c.example. is the other
+		{MaxServices - 1, 0b011, "casino.b.example.", 2},
+		{0, 0b110, "x.b.example.", 1},
+	}
+	if got := v.Spreads(); !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	plain := viewOf(t, map[string]string{"b.example": head + "@ NS ns.c.example.\n"}).zones[0]
+	if got, want := v.with([]*member{{index: 1, zone: plain}}).Spreads(), want[:1]; !slices.Equal(got, want) {
+		t.Errorf("%+v without b.example., want %+v", got, want)
+	}
+	if got := v.Spreads(); !slices.Equal(got, want) {
+		t.Errorf("the old view has now %+v, want %+v", got, want)
 	}
 }
 

@@ -23,8 +23,10 @@ type Steering struct {
 	// Static reports whether a name is opted out (steering.static). The owner
 	// is canonical: lower case, absolute, with the final dot.
 	Static func(owner string) bool
-	// TTL caps the TTL of steered RRsets, in seconds.
-	TTL uint32
+	// Service returns the service that a steered name belongs to, below
+	// MaxServices, and the cap on the TTLs of its steered RRsets, in seconds. The
+	// owner is as for Static.
+	Service func(owner string) (service uint16, ttl uint32)
 }
 
 // Outcome says what a lookup found, in the terms of RFC 1034 section 4.3.2.
@@ -58,6 +60,8 @@ type RRset struct {
 	// Regions is the regions that have records of this type: bit i stands for
 	// region i. 0 means that the RRset is static.
 	Regions uint64
+	// Service is the service of a steered RRset: see Steering.
+	Service uint16
 
 	body    uint32 // where the regions are in the arena, if it is steered
 	span    uint32 // where it is in the arena; 0: nothing belongs beside the records
@@ -108,7 +112,7 @@ type Zone struct {
 	deepest int // length in octets of the longest name
 	arena   arena
 	extras  []extra
-	regions []uint64 // of each steered RRset
+	spreads []Spread
 
 	servers []string // wire names of NS targets that other zones may answer for, sorted
 	pinned  []string // wire names of NS targets of other zones that keep a name here from being steered

@@ -64,7 +64,6 @@ func (d *decoder) services(c *Config) {
 			continue
 		}
 		list = append(list, made)
-		policy.TTL = max(policy.TTL, made.TTL)
 	}
 	if table, err := c.table.With(list, policy); err == nil {
 		c.table = table
@@ -81,10 +80,7 @@ func (d *decoder) service(c *Config, s serviceConfig, at string) (made regions.S
 			whole = false
 		}
 	}
-	made = regions.Service{Name: s.Name, Names: s.Names, Failover: s.Order == "failover", TTL: uint32(c.TTL)}
-	if s.TTL != 0 {
-		made.TTL = uint32(s.TTL)
-	}
+	made = regions.Service{Name: s.Name, Names: s.Names, Failover: s.Order == "failover", TTL: uint32(s.TTL)}
 	region := func(key, name string) regions.ID {
 		id, known := c.table.Named(name)
 		if !known {

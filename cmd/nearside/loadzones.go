@@ -22,7 +22,7 @@ func (c *Config) steering() zones.Steering {
 	if c.Table().Len() == 0 {
 		return zones.Steering{}
 	}
-	return dnsserver.Steering(c.Table(), c.Static, uint32(c.TTL))
+	return dnsserver.Steering(c.Table(), c.Static)
 }
 
 // zoneLoader owns the store: it reads zones, one reload after the other.

@@ -60,9 +60,9 @@ func (s *server) addRegions(status *console.Status) {
 	if bad != "" {
 		status.Alarms = append(status.Alarms, fmt.Sprintf("%s; instead %s of %s is used", bad, geography.Name, geography.Built.Format(time.DateOnly)))
 	}
-	if n, origin := s.zones.current().Exhausted(uint64(s.state.Load().Drained())); n > 0 {
-		status.Alarms = append(status.Alarms, fmt.Sprintf("%s, the last of zone %s, with no region that is not drained: the answer is no address; undrain one",
-			count(n, "steered RRset"), origin))
+	if n, name := dnsserver.Exhausted(s.zones.current(), s.state.Load()); n > 0 {
+		status.Alarms = append(status.Alarms, fmt.Sprintf("%s, one of %s, with no region left that may answer: the answer is no address; undrain one, or see to its health",
+			count(n, "steered RRset"), name))
 	}
 }
 
