@@ -20,7 +20,6 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"nearside/geo"
-	"nearside/regions"
 	"nearside/zones"
 )
 
@@ -32,9 +31,10 @@ var update = flag.Bool("update", false, "write what was answered into testdata")
 //
 //	> NAME TYPE [from=ADDR] [subnet=PREFIX] [bufsize=N] [tcp] [do] [cd] [rd] [class=C]
 //	    [version=N] [opcode=O] [nsid] [keepalive] [cookie=HEX] [size]
-//	> drain REGION... | down REGION... | restore
+//	> counted
 //
-// Clients are placed by the built-in database.
+// Lines that change the state, or let time pass, are in fixture_test.go. Clients are
+// placed by the built-in database.
 func TestBehaviour(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -66,10 +66,11 @@ var udpRoom = strideFor(DefaultLimits.UDPSize)
 
 // bench is a responder with what it answers from.
 type bench struct {
-	table    *regions.Table
+	*health
 	snapshot *Snapshot
-	inputs   regions.Inputs
 	r        responder
+
+	told map[string]uint64 // by the last "> counted"
 }
 
 var builtin = sync.OnceValues(geo.Builtin)
@@ -79,23 +80,19 @@ func newBench(t testing.TB, archive *txtar.Archive) *bench {
 	b := &bench{r: newResponder(new(counts), new(atomic.Uint32), DefaultLimits, zerolog.Nop())}
 	b.r.clock.Store(rfc9018Time)
 	dir := t.TempDir()
-	var list []regions.Region
+	settings := make(map[string]string)
 	for _, f := range archive.Files {
-		switch {
-		case f.Name == "regions":
-			list = readRegions(t, string(f.Data))
-		case f.Name != "session":
+		switch f.Name {
+		case "regions", "services", "policy", "session":
+			settings[f.Name] = string(f.Data)
+		default:
 			if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	table, err := regions.New(list)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.table, b.inputs = table, table.NewInputs()
-	store := zones.NewStore(zones.StoreConfig{Dir: dir, Steering: Steering(table, nil, 30), Log: zerolog.Nop()})
+	b.health = newHealth(t, readTable(t, settings["regions"], settings["services"], settings["policy"]))
+	store := zones.NewStore(zones.StoreConfig{Dir: dir, Steering: Steering(b.table, nil), Log: zerolog.Nop()})
 	view := store.Reload()
 	for _, s := range store.Status() {
 		if s.State != zones.StateOK && !strings.HasPrefix(s.Origin, "failed") {
@@ -104,7 +101,7 @@ func newBench(t testing.TB, archive *txtar.Archive) *bench {
 	}
 	policy := Policy{Believed: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}, NegativeTTL: 10, ID: "ns1"}
 	secrets := NewSecrets(rfc9018Secret)
-	if len(list) == 0 {
+	if b.table.Len() == 0 {
 		b.snapshot = Compile(view, nil, nil, policy).WithSecrets(secrets)
 		return b
 	}
@@ -112,11 +109,11 @@ func newBench(t testing.TB, archive *txtar.Archive) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	places, err := BuildPlaces(db, table, 8)
+	places, err := BuildPlaces(db, b.table, 8)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.snapshot = Compile(view, places, table.Evaluate(nil, b.inputs), policy).WithSecrets(secrets)
+	b.snapshot = Compile(view, places, b.state, policy).WithSecrets(secrets)
 	return b
 }
 
@@ -126,21 +123,20 @@ func (b *bench) counted(i counter) uint64 {
 	return b.r.counts.load(i)
 }
 
-func readRegions(t testing.TB, text string) (list []regions.Region) {
-	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		lat, err1 := strconv.ParseFloat(f[1], 64)
-		lon, err2 := strconv.ParseFloat(f[2], 64)
-		if err1 != nil || err2 != nil {
-			t.Fatalf("region %q", line)
-		}
-		r := regions.Region{Name: f[0], Location: geo.Point{Latitude: lat, Longitude: lon}}
-		for _, p := range f[3:] {
-			r.Prefixes = append(r.Prefixes, netip.MustParsePrefix(p))
-		}
-		list = append(list, r)
+// answers writes what was counted of steered answers since it was last asked.
+func (b *bench) answers() string {
+	now := map[string]uint64{"drained": b.counted(countAllDrained), "withheld": b.counted(countWithheld)}
+	for id := range b.table.All().All() {
+		now[b.table.Name(id)] = b.counted(countRegion + counter(id))
 	}
-	return list
+	line := " "
+	for _, name := range append(b.table.Names(b.table.All()), "drained", "withheld") {
+		if n := now[name] - b.told[name]; n > 0 {
+			line += fmt.Sprintf(" %s=%d", name, n)
+		}
+	}
+	b.told = now
+	return line + "\n"
 }
 
 // replay runs the session and returns it with the answers given now.
@@ -159,26 +155,14 @@ func (b *bench) replay(t *testing.T, session string) string {
 }
 
 func (b *bench) command(t *testing.T, words []string) string {
-	switch words[0] {
-	case "drain", "down":
-		for _, name := range words[1:] {
-			id, ok := b.table.Named(name)
-			if !ok {
-				t.Fatalf("no region %s", name)
-			}
-			if words[0] == "drain" {
-				b.inputs.Drains[id].On = true
-			} else {
-				b.inputs.Votes[id] = map[string]regions.Vote{"test": {Down: true}}
-			}
-		}
-	case "restore":
-		b.inputs = b.table.NewInputs()
-	default:
-		return b.ask(t, words)
+	if words[0] == "counted" {
+		return b.answers()
 	}
-	b.snapshot = b.snapshot.WithState(b.table.Evaluate(nil, b.inputs))
-	return ""
+	if b.change(t, words) {
+		b.snapshot = b.snapshot.WithState(b.state)
+		return ""
+	}
+	return b.ask(t, words)
 }
 
 // ask sends one query through the responder and writes the response as text.

@@ -275,22 +275,23 @@ func (c *crowd) check(t testing.TB, k kind) {
 }
 
 // TestNoAllocations: a million queries of every kind leave nothing to
-// collect, whatever regions are drained.
+// collect, whatever regions are drained, in part or soon.
 func TestNoAllocations(t *testing.T) {
 	c := newCrowd(t, 1000)
 	for _, k := range kinds {
 		c.check(t, k)
 	}
 	q := c.queries(1<<15, kinds...)
-	drained := c.table.NewInputs()
-	for id := range c.table.All().All() {
-		drained.Drains[id].On = true
-	}
-	some, none := c.table.NewInputs(), c.table.Evaluate(nil, drained)
-	some.Drains[0].On = true
 	buffers := make([]byte, batch*udpRoom)
-	for _, state := range []*regions.State{c.table.Evaluate(nil, c.table.NewInputs()), c.table.Evaluate(nil, some), none} {
-		c.snapshot = c.snapshot.WithState(state)
+	for _, line := range []string{
+		"restore",
+		"drain us-east",
+		"drain us-east us-west 50%",
+		"drain eu-west eu-central at=9s",
+		"drain us-east us-west eu-west eu-central ap-southeast sa-east",
+	} {
+		c.change(t, strings.Fields(line))
+		c.snapshot = c.snapshot.WithState(c.state)
 		const each = 350_016 // a multiple of batch
 		before := c.counted(countReceived)
 		n := mallocs(func() {
@@ -428,12 +429,22 @@ func (c *crowd) benchmarkPlaces(b *testing.B) {
 			}
 		})
 	}
-	b.Run("choose", func(b *testing.B) {
-		for i := 0; b.Loop(); i++ {
-			list := c.snapshot.places.list(geo.Class(i % c.snapshot.places.Classes()))
-			c.snapshot.state.Choose(list, regions.Set(i)&c.table.All()|1)
-		}
-	})
+	split := c.table.NewInputs()
+	for i := range split.Subjects {
+		split.Subjects[i].Drain.Percent = 50
+	}
+	clock := regions.Clock{Now: c.now, Back: c.now}
+	for _, by := range []struct {
+		name  string
+		state *regions.State
+	}{{"choose", c.state}, {"choose-split", c.table.Evaluate(split, clock)}} {
+		b.Run(by.name, func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				list := c.snapshot.places.list(geo.Class(i % c.snapshot.places.Classes()))
+				by.state.Choose(list, regions.Set(i)&c.table.All()|1, regions.Anyone, sources[i%len(sources)])
+			}
+		})
+	}
 }
 
 func kindNamed(name string) kind {

@@ -220,8 +220,8 @@ func TestWakeAfterBurst(t *testing.T) {
 
 func TestSwapUnderLoad(t *testing.T) {
 	s, b := serveBench(t, "127.0.0.1:0")
-	b.inputs.Drains[0].On = true
-	drained := b.snapshot.WithState(b.table.Evaluate(nil, b.inputs))
+	b.change(t, []string{"drain", "us-east"})
+	drained := b.snapshot.WithState(b.state)
 	for range 50 {
 		s.Swap(drained)
 		for range 4 { // a socket each, so that all workers are met
