@@ -10,14 +10,16 @@ import (
 // ladder is who may answer for a service: the rungs of the answer ladder, the best
 // first.
 type ladder struct {
-	usual rungs
+	// What every choice looks at comes first: one cache line.
+	order  []ID // of failover; nil: the client's
+	usual  rungs
+	split  Set // the regions that are open to some clients only, whatever the rung
+	capped Set // the regions whose TTL is limited: caps
+
 	spare rungs // standby regions: of on_exhausted, like last
 	last  Set
-
-	alive  Set  // every region that is not fully drained
-	order  []ID // of failover; nil: the client's
-	capped Set  // the regions whose TTL is limited: caps
-	more   *limits
+	alive Set // every region that is not fully drained
+	more  *limits
 }
 
 // rungs is regions that are not down.
@@ -76,6 +78,7 @@ func (e *evaluation) ladder(s *State, id ServiceID) ladder {
 	case OneRegion:
 		l.last = l.alive & SetOf(service.OnExhausted.Region)
 	}
+	l.split = l.usual.partial | l.spare.partial
 	return l
 }
 
@@ -110,26 +113,31 @@ func (s *State) Choose(prefer []ID, candidates Set, service ServiceID, client ne
 	if l.order != nil {
 		prefer = l.order
 	}
-	usable := s.best(l, l.usual, candidates, client)
-	if usable == 0 {
-		if usable = s.best(l, l.spare, candidates, client); usable == 0 {
-			usable = l.last & candidates
-		}
-	}
-	if usable == 0 {
-		return 0, false
+	usable := l.usual.open & candidates
+	if usable == 0 || l.usual.partial&candidates != 0 {
+		usable = s.search(l, candidates, client)
 	}
 	for _, id := range prefer {
 		if usable.Has(id) {
 			return id, true
 		}
 	}
-	return ID(bits.TrailingZeros64(uint64(usable))), true
+	return 0, false
+}
+
+// search returns the candidates on the best rung of a ladder.
+func (s *State) search(l *ladder, candidates Set, client netip.Addr) Set {
+	for _, r := range [...]*rungs{&l.usual, &l.spare} {
+		if usable := s.best(l, r, candidates, client); usable != 0 {
+			return usable
+		}
+	}
+	return l.last & candidates
 }
 
 // best returns the best rung that any of the candidates stands on. A region that is
 // partly used is open to some clients, and stands below that for the others.
-func (s *State) best(l *ladder, r rungs, candidates Set, client netip.Addr) Set {
+func (s *State) best(l *ladder, r *rungs, candidates Set, client netip.Addr) Set {
 	usable := r.open & candidates
 	if partial := r.partial & candidates; partial != 0 {
 		if usable |= s.kept(l, partial, client); usable == 0 {
@@ -158,8 +166,7 @@ func (s *State) Drains(candidates Set, service ServiceID) bool {
 // Split reports whether some of the candidates serve a share of the clients only,
 // so that neighbours of one place may get different answers.
 func (s *State) Split(candidates Set, service ServiceID) bool {
-	l := &s.ladders[service]
-	return (l.usual.partial|l.spare.partial)&candidates != 0
+	return s.ladders[service].split&candidates != 0
 }
 
 // Placeless reports whether a service does not care where its clients are.
