@@ -111,12 +111,12 @@ func testServer(t *testing.T) *fake {
 			Alarms:    []string{"odds.example.: the last good version is served"},
 		},
 		counters: dnsserver.Counters{
-			Zones:     map[string]uint64{"bet.example.": 5},
-			Types:     map[uint16]uint64{1: 3, 28: 2, 65280: 4, 65281: 5},
-			Rcodes:    map[int]uint64{0: 8, 3: 1, 16: 2},
-			OtherType: 1,
-			NoZone:    7,
-			Regions:   []uint64{0, 0, 6, 0, 0, 0},
+			Zones:      map[string]uint64{"bet.example.": 5},
+			Types:      map[uint16]uint64{1: 3, 28: 2, 65280: 4, 65281: 5},
+			Rcodes:     map[int]uint64{0: 8, 3: 1, 16: 2},
+			OtherType:  1,
+			NoZone:     7,
+			Regions:    []uint64{0, 0, 6, 0, 0, 0},
 			AllDrained: 1, Withheld: 5, Dropped: 2, Truncated: 3, TCPConnections: 4,
 		},
 	}

@@ -2,6 +2,7 @@ package dnsserver
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -19,20 +20,20 @@ import (
 
 // twin resolves by reading all records of the zone example. from top to bottom,
 // in the words of RFC 1034 section 4.3.2, RFC 4592 and RFC 6672.
-type twin []dns.RR
+type twin struct {
+	rrs   []dns.RR // with what stands at region labels at its owner, too
+	world *world   // nil: nothing is steered
+}
 
-// records returns the RRset of a name and type; ANY is the lowest type.
-func (w twin) records(name string, typ uint16) (set []dns.RR) {
-	for _, rr := range w {
-		h := rr.Header()
-		if dns.CanonicalName(h.Name) != name || typ != dns.TypeANY && h.Rrtype != typ {
+// records returns the RRset of a name and type; ANY is the lowest type, of those that
+// are the same for everybody if there are any.
+func (w *twin) records(name string, typ uint16) (set []dns.RR) {
+	if typ == dns.TypeANY {
+		typ = w.lowest(name)
+	}
+	for _, rr := range w.rrs {
+		if dns.CanonicalName(rr.Header().Name) != name || rr.Header().Rrtype != typ {
 			continue
-		}
-		if typ == dns.TypeANY && len(set) > 0 && h.Rrtype != set[0].Header().Rrtype {
-			if h.Rrtype > set[0].Header().Rrtype {
-				continue
-			}
-			set = nil
 		}
 		if !slices.ContainsFunc(set, func(other dns.RR) bool { return canonicalText(other) == canonicalText(rr) }) {
 			set = append(set, rr)
@@ -41,8 +42,24 @@ func (w twin) records(name string, typ uint16) (set []dns.RR) {
 	return set
 }
 
-func (w twin) exists(name string) bool {
-	return slices.ContainsFunc(w, func(rr dns.RR) bool { return dns.IsSubDomain(name, rr.Header().Name) })
+func (w *twin) lowest(name string) uint16 {
+	static, any := uint16(math.MaxUint16), uint16(math.MaxUint16)
+	for _, rr := range w.rrs {
+		if dns.CanonicalName(rr.Header().Name) == name {
+			any = min(any, rr.Header().Rrtype)
+			if w.world.parts(name, rr.Header().Rrtype) == nil {
+				static = min(static, rr.Header().Rrtype)
+			}
+		}
+	}
+	if static != math.MaxUint16 {
+		return static
+	}
+	return any
+}
+
+func (w *twin) exists(name string) bool {
+	return slices.ContainsFunc(w.rrs, func(rr dns.RR) bool { return dns.IsSubDomain(name, rr.Header().Name) })
 }
 
 // parents returns name and what is above it down from the apex.
@@ -57,14 +74,14 @@ func parents(name string) (list []string) {
 }
 
 // belowCut reports whether a name is delegated.
-func (w twin) belowCut(name string) bool {
+func (w *twin) belowCut(name string) bool {
 	return slices.ContainsFunc(parents(name)[1:], func(n string) bool {
 		return w.records(n, dns.TypeNS) != nil && !strings.HasPrefix(n, "*.")
 	})
 }
 
 // source returns the name whose records answer for name: itself or a wildcard.
-func (w twin) source(name string) (string, bool) {
+func (w *twin) source(name string) (string, bool) {
 	if w.exists(name) {
 		return name, true
 	}
@@ -75,7 +92,7 @@ func (w twin) source(name string) (string, bool) {
 		}
 	}
 	star := "*." + encloser
-	return star, w.exists(star)
+	return star, w.exists(star) && !strings.Contains("."+name, "._region.")
 }
 
 // owned returns records as if name owned them.
@@ -89,7 +106,7 @@ func owned(name string, set []dns.RR) (list []dns.RR) {
 }
 
 // resolve answers a question that is in lower case.
-func (w twin) resolve(name string, qtype uint16) *dns.Msg {
+func (w *twin) resolve(name string, qtype uint16) *dns.Msg {
 	m := &dns.Msg{MsgHdr: dns.MsgHdr{Authoritative: true}}
 	seen := []string{}
 	for {
@@ -130,10 +147,19 @@ func (w twin) resolve(name string, qtype uint16) *dns.Msg {
 			source, found := w.source(name)
 			set := w.records(source, qtype)
 			alias := w.records(source, dns.TypeCNAME)
+			some := true
+			if found && set != nil {
+				set, some = w.world.choose(source, set)
+			} else if found && alias != nil && len(seen) < maxChain {
+				alias, some = w.world.choose(source, alias)
+			}
 			switch {
 			case !found:
 				m.Rcode = dns.RcodeNameError
-				m.Ns = w.negative()
+				m.Ns = w.negative(false)
+				return m
+			case !some:
+				m.Ns = w.negative(true)
 				return m
 			case set != nil:
 				m.Answer = append(m.Answer, owned(name, set)...)
@@ -142,7 +168,7 @@ func (w twin) resolve(name string, qtype uint16) *dns.Msg {
 				}
 				return m
 			case alias == nil:
-				m.Ns = w.negative()
+				m.Ns = w.negative(w.world.steers(source))
 				return m
 			case len(seen) == maxChain:
 				return m
@@ -159,14 +185,17 @@ func (w twin) resolve(name string, qtype uint16) *dns.Msg {
 }
 
 // negative is the SOA record of NODATA and NXDOMAIN.
-func (w twin) negative() []dns.RR {
+func (w *twin) negative(steered bool) []dns.RR {
 	soa := dns.Copy(w.records("example.", dns.TypeSOA)[0]).(*dns.SOA)
 	soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl)
+	if steered {
+		soa.Hdr.Ttl = min(soa.Hdr.Ttl, worldNegativeTTL)
+	}
 	return []dns.RR{soa}
 }
 
 // additional returns what the zone has of the names that records point at.
-func (w twin) additional(owner string, set []dns.RR) (list []dns.RR) {
+func (w *twin) additional(owner string, set []dns.RR) (list []dns.RR) {
 	add := func(name string, types ...uint16) {
 		if name = dns.CanonicalName(name); !dns.IsSubDomain("example.", name) {
 			return
@@ -179,6 +208,9 @@ func (w twin) additional(owner string, set []dns.RR) (list []dns.RR) {
 		for _, typ := range types {
 			if source == from && typ == set[0].Header().Rrtype {
 				continue // the answer itself, or another name's by the same wildcard
+			}
+			if w.world.parts(source, typ) != nil {
+				continue // whose would they be?
 			}
 			for _, rr := range owned(name, w.records(source, typ)) {
 				if !slices.ContainsFunc(list, func(other dns.RR) bool { return canonicalText(other) == canonicalText(rr) }) {
@@ -294,7 +326,7 @@ func twinZone(random *rand.Rand) (text string, owners []string) {
 
 // twins loads a zone into a responder and its twin. It returns nil if the zone
 // breaks a rule.
-func twins(t testing.TB, text string) (*bench, twin) {
+func twins(t testing.TB, text string) (*bench, *twin) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "example.zone"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -305,10 +337,10 @@ func twins(t testing.TB, text string) (*bench, twin) {
 		return nil, nil
 	}
 	b := &bench{r: newResponder(new(counts), new(atomic.Uint32), DefaultLimits, zerolog.Nop()), snapshot: Compile(view, nil, nil, Policy{ID: "ns1"})}
-	var w twin
+	w := new(twin)
 	p := dns.NewZoneParser(strings.NewReader(text), "example.", "")
 	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
-		w = append(w, rr)
+		w.rrs = append(w.rrs, rr)
 	}
 	if p.Err() != nil {
 		t.Fatal(p.Err())
