@@ -353,7 +353,7 @@ func newWorld(random *rand.Rand, owners []string) (w *world, text string, all []
 		s.last = []string{"any", "none", worldRegion(random.IntN(worldRegions))}[random.IntN(3)]
 		w.services = append(w.services, s)
 	}
-	gloom := random.Float64()
+	gloom, dusk := random.Float64(), random.IntN(3) == 0 // or standby regions alone are left
 	for _, s := range w.services {
 		for i := range worldRegions {
 			key := worldRegion(i)
@@ -361,6 +361,9 @@ func newWorld(random *rand.Rand, owners []string) (w *world, text string, all []
 				key = s.name + "/" + key
 			}
 			w.moods[key] = randomMood(random, gloom)
+			if dusk && s.name == "" {
+				w.moods[key] = mood{down: !w.standby[i], away: random.IntN(100), hold: random.IntN(4) == 0, ramped: 100}
+			}
 		}
 		gloom *= random.Float64()
 	}
@@ -397,8 +400,9 @@ func steeredNames(random *rand.Rand, owners []string) (text string, steered []st
 		if form := random.IntN(5); form > 1 {
 			byAddress(random, &b, owner, some)
 		} else {
+			targets := [][]string{steered, owners}[random.IntN(2)]
 			for _, i := range some {
-				rdata := []string{fmt.Sprintf("MX %d %s\n%s TXT %[1]d", i, near(random, steered), worldRegion(i)+"._region."+owner), "CNAME " + near(random, append(steered, owners...))}[form]
+				rdata := []string{fmt.Sprintf("MX %d %s\n%s TXT %[1]d", i, near(random, steered), worldRegion(i)+"._region."+owner), "CNAME " + near(random, targets)}[form]
 				fmt.Fprintf(&b, "%s._region.%s %s\n", worldRegion(i), owner, rdata)
 			}
 		}
