@@ -22,9 +22,9 @@ type State struct {
 	Standings []Standing // by Table.Index: of each key by itself
 	Due       []Due      // records that the servers must agree on
 
-	// Next is when the state changes by itself; zero: never. It may lie in the
-	// past while Clock.Back does.
-	Next time.Time
+	// Next and Return are when the state changes by itself: Next by Clock.Now,
+	// Return by Clock.Back. Zero: never. Return may be past already where Back lags.
+	Next, Return time.Time
 
 	Inputs Inputs // what the state was made from, to show it
 
@@ -53,6 +53,9 @@ const NoCap = math.MaxUint32
 // Unmonitored reports whether nobody votes.
 func (s Standing) Unmonitored() bool { return s.votes == 0 }
 
+// Blind reports whether there are votes, but none that lives.
+func (s Standing) Blind() bool { return s.votes > 0 && s.live == 0 }
+
 // Due is a change of status that is not yet recorded.
 type Due struct {
 	Key
@@ -73,7 +76,7 @@ func (t *Table) Evaluate(in Inputs, clock Clock) *State {
 	for id := range t.services {
 		s.ladders[id] = e.ladder(s, ServiceID(id))
 	}
-	s.Due, s.Next = e.due, e.next
+	s.Due, s.Next, s.Return = e.due, e.next, e.back
 	return s
 }
 
@@ -84,14 +87,14 @@ type evaluation struct {
 	clock   Clock
 	excused Set // their silence counts for nothing
 
-	due  []Due
-	next time.Time
+	due        []Due
+	next, back time.Time
 }
 
-// wait makes the state be evaluated again at an instant.
-func (e *evaluation) wait(at time.Time) {
-	if e.next.IsZero() || at.Before(e.next) {
-		e.next = at
+// wait makes the state be evaluated again when a clock, next or back, reaches an instant.
+func wait(clock *time.Time, at time.Time) {
+	if clock.IsZero() || at.Before(*clock) {
+		*clock = at
 	}
 }
 
@@ -104,11 +107,9 @@ func (e *evaluation) standing(k Key) Standing {
 	e.heartbeat(&s, subject, k)
 
 	record := subject.Record
-	if s.Status != record.To {
-		record = Record{From: record.To, To: s.Status, Since: e.clock.Now}
-		if record.From&Drained != 0 && s.Status&Drained == 0 && subject.Drain.Percent == 100 && subject.Drain.ended(e.clock.Back) {
-			record.From = record.From&^Drained | Expired
-		}
+	differs := record.To ^ s.Status
+	if differs != 0 && !(differs == Drained && ahead(record, subject.Drain)) {
+		record = e.change(record.To, s.Status, subject.Drain)
 		e.due = append(e.due, Due{k, record})
 	}
 	s.Since = record.Since
@@ -117,6 +118,41 @@ func (e *evaluation) standing(k Key) Standing {
 		e.comeBack(&s, record)
 	}
 	return s
+}
+
+// ahead reports whether a record tells that this drain has begun, or ended by
+// itself. If it has not by our own clock, that of the server that wrote the record
+// is ahead: we follow ours, and do not contradict what will be right in a moment.
+func ahead(r Record, d Drain) bool {
+	switch {
+	case d.Percent != 100:
+		return false
+	case r.To&Drained != 0:
+		return r.From&Drained == 0 && !d.At.IsZero() && !r.Since.Before(d.At)
+	}
+	return r.From&Expired != 0 && !d.Until.IsZero() && !r.Since.Before(d.Until)
+}
+
+// punctual is how late a drain's At and Until may be seen and still count as the
+// time at which it happened. What is older happened while nobody could look.
+const punctual = 30 * time.Second
+
+// change returns the record of a change that is seen now.
+func (e *evaluation) change(from, to Status, d Drain) Record {
+	r := Record{From: from, To: to, Since: e.clock.Now}
+	exactly := func(at time.Time) {
+		if late := r.Since.Sub(at); late >= 0 && late < punctual {
+			r.Since = at
+		}
+	}
+	switch full := d.Percent == 100; {
+	case full && from&Drained != 0 && to&Drained == 0 && d.ended(e.clock.Back):
+		r.From = from&^Drained | Expired
+		exactly(d.Until)
+	case full && from&Drained == 0 && to&Drained != 0:
+		exactly(d.At)
+	}
+	return r
 }
 
 // drain applies a drain.
@@ -134,7 +170,7 @@ func (e *evaluation) drain(s *Standing, d Drain) {
 		s.Status |= Drained
 	}
 	if !d.Until.IsZero() {
-		e.wait(d.Until)
+		wait(&e.back, d.Until)
 	}
 }
 
@@ -143,11 +179,11 @@ func (e *evaluation) runDown(s *Standing, at time.Time) {
 	left := at.Sub(e.clock.Now) // > 0
 	seconds := int64((left + time.Second - 1) / time.Second)
 	if seconds > int64(e.longest) {
-		e.wait(at.Add(-time.Duration(e.longest) * time.Second))
+		wait(&e.next, at.Add(-time.Duration(e.longest)*time.Second))
 		return
 	}
 	s.TTL = uint32(seconds)
-	e.wait(at.Add(-time.Duration(seconds-1) * time.Second))
+	wait(&e.next, at.Add(-time.Duration(seconds-1)*time.Second))
 }
 
 // vote counts the live votes. The key goes down when more than half of them say
@@ -221,15 +257,22 @@ func (t *Table) excuses(in Inputs, clock Clock) Set {
 	return excused
 }
 
+// skew is how far a record may be ahead of our clock. One that is farther was
+// written by a wrong clock, and tells nothing of when.
+const skew = time.Minute
+
 // comeBack keeps a region that has returned from clients for a while: after
 // sickness or a drain that ended by itself on hold, and then by and by.
 func (e *evaluation) comeBack(s *Standing, record Record) {
 	back := record.Since
+	if back.Sub(e.clock.Now) > skew {
+		return
+	}
 	if record.From&(Down|Silent|Expired) != 0 {
 		back = back.Add(e.policy.Hold)
 		if e.clock.Back.Before(back) {
 			s.Hold = back
-			e.wait(back)
+			wait(&e.back, back)
 			return
 		}
 	}
@@ -241,7 +284,7 @@ func (e *evaluation) comeBack(s *Standing, record Record) {
 	steps := int(e.clock.Back.Sub(back) / max(step, 1))
 	s.Ramp = end
 	s.Away = max(s.Away, 100-min(max(steps, 0), 100))
-	e.wait(back.Add(time.Duration(steps+1) * max(step, 1)))
+	wait(&e.back, back.Add(time.Duration(steps+1)*max(step, 1)))
 }
 
 func later(a, b time.Time) time.Time {
