@@ -17,19 +17,18 @@ func (s *Sync) take(l listing) error {
 	}
 	base := s.ledger
 	if s.accept != nil {
-		base = newLedger(s.config.Table) // what was in force before counts no more
+		base = s.newLedger() // what was in force before counts no more
 		close(s.accept)
 		s.accept = nil
 	}
-	next, held := base.replace(l.writes)
-	s.ledger, s.cluster, s.revision, s.source, s.frozen = next, l.cluster, l.revision, FromEtcd, nil
 	s.confirmed, s.refreshed = s.now(), s.now()
-	faults, count := next.rejections()
+	s.ledger = base.replace(l.writes, l.revision, s.revision, s.confirmed)
+	s.cluster, s.revision, s.source, s.frozen = l.cluster, l.revision, FromEtcd, nil
+	_, count := s.ledger.rejections()
 	s.mu.Unlock()
 
 	wake(s.changed)
 	s.config.Log.Info().Int64("revision", l.revision).Int("keys", len(l.writes)).Int("rejected", count).Msg("etcd read; following it")
-	s.report(faults, held)
 	return nil
 }
 
@@ -39,30 +38,24 @@ func (s *Sync) heard(response clientv3.WatchResponse, cluster uint64) error {
 	if response.Header.ClusterId != cluster {
 		return fmt.Errorf("another cluster answers: %x instead of %x", response.Header.ClusterId, cluster)
 	}
-	var faults []Rejected
-	var held []string
 	s.mu.Lock()
 	if response.Header.Revision < s.revision {
 		s.mu.Unlock()
 		return errBehind
 	}
+	s.confirmed = s.now()
 	changed := false
 	for events := after(s.revision, response.Events); len(events) > 0; {
 		var writes []write
 		s.revision = events[0].Kv.ModRevision
 		writes, events = s.transaction(events)
-		held = append(held, s.ledger.transact(writes)...)
-		for _, w := range writes {
-			changed = true
-			if fault, rejected := s.ledger.rejection(w.key); rejected {
-				faults = append(faults, fault)
-			}
-		}
+		s.ledger.transact(writes, s.confirmed)
+		changed = changed || len(writes) > 0
 	}
 	if len(response.Events) == 0 {
 		s.revision = response.Header.Revision
 	}
-	s.confirmed = s.now()
+	changed = changed || s.timely() // what waited for this confirmation
 	refresh := s.confirmed.Sub(s.refreshed) >= s.pace.refresh
 	if refresh {
 		s.refreshed = s.confirmed
@@ -74,7 +67,6 @@ func (s *Sync) heard(response clientv3.WatchResponse, cluster uint64) error {
 	} else if refresh {
 		wake(s.unsaved)
 	}
-	s.report(faults, held)
 	return nil
 }
 
@@ -99,15 +91,4 @@ func (s *Sync) transaction(events []*clientv3.Event) (writes []write, rest []*cl
 		events = events[1:]
 	}
 	return writes, events
-}
-
-// report logs what a person should look at.
-func (s *Sync) report(faults []Rejected, held []string) {
-	for _, f := range faults {
-		s.rejected.Warn().Str("key", f.Key).Str("value", f.Value).Str("why", f.Why).Str("effective", f.Effective).
-			Int64("revision", f.Revision).Msg("not understood: changes nothing")
-	}
-	if len(held) > 0 {
-		s.config.Log.Error().Strs("regions", held).Msg("all drains were deleted at once: they stay in force until written again or `nearside state accept`")
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -62,7 +63,12 @@ func (s *Sync) session(ctx context.Context, endpoint string) (listed bool, err e
 	}
 	s.setLink(link{endpoint: endpoint, connected: true})
 	go func() { cancel(untilLost(ctx, client)) }()
-	return true, s.watch(ctx, client, l)
+	var scribe sync.WaitGroup
+	scribe.Go(func() { s.scribe(ctx, client) })
+	err = s.watch(ctx, client, l)
+	cancel(nil)
+	scribe.Wait()
+	return true, err
 }
 
 var errLost = errors.New("the connection was lost")

@@ -55,12 +55,8 @@ func (s *Sync) save() error {
 func (s *Sync) snapshot() saved {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := saved{
-		Cluster: s.cluster, Revision: s.revision, Frozen: s.frozen,
-		Down:     s.config.Table.Names(s.state.Down()),
-		Override: s.override,
-		Keys:     s.ledger.save(),
-	}
+	v := s.ledger.save()
+	v.Cluster, v.Revision, v.Frozen, v.Override = s.cluster, s.revision, s.frozen, s.override
 	if s.cluster != 0 {
 		// By today's wall clock, should it have been set since.
 		v.Confirmed = s.now().Add(-s.age()).Round(0).UTC()

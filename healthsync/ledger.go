@@ -1,37 +1,48 @@
 package healthsync
 
 import (
-	"bytes"
+	"cmp"
 	"maps"
 	"slices"
-	"strings"
+	"time"
 
-	"nearside/printable"
 	"nearside/regions"
 )
 
-// ledger is what etcd holds below the prefix, as far as it is understood. It is
-// pure: writes go in, regions.Inputs come out. What is not understood changes
-// nothing: the key's last good value stays in force.
+// ledger is what etcd holds below the prefix, as far as it is understood, and what
+// this server makes of it. It is pure: writes go in; regions.Inputs come out, and
+// duties: what the servers should record. What is not understood, and what the guard
+// refuses, changes nothing: the key's last good value stays in force.
 type ledger struct {
 	table   *regions.Table
-	entries map[string]entry // by key below the prefix
+	server  string                   // the name of this judge in verdicts
+	steered func() []regions.Steered // names for the guard; nil: none
 
-	// inputs follows from entries. Votes of the regions in shared are also in
-	// inputs that were handed out: they are copied BEFORE a change.
-	inputs regions.Inputs
-	shared regions.Set
+	entries map[string]entry   // inputs, by key below the prefix
+	waiting map[string]waiting // writes whose judging is left to others for a while
+	notes   map[string]note    // verdicts in etcd, by the key that they judge
+	records map[string]record  // by subject
+	open    [2]map[string]bool // keys whose duty may have changed: the urgent ones, the others
+	news    news               // what happened, for the log and the journal
+
+	// inputs follows from entries and records. Maps in inputs that were handed out
+	// are copied BEFORE a change.
+	inputs       regions.Inputs
+	sharedVotes  []bool // by Table.Index
+	sharedProbes bool
 }
 
-// entry is one key.
+// entry is one input.
 type entry struct {
 	address
 	good     bool   // there is a value in force
-	value    string // the last one that was understood, without space around it
-	revision int64  // of the newest write, understood or not
+	value    string // that value, without space around it
+	revision int64  // of the newest write, in force or not; of a held drain, of its deletion
+	judged   bool   // by the servers or, until they have, by this one
 	held     bool   // a drain that is deleted in etcd and stays in force all the same
 
-	why      string // why the newest write is not understood; "" if it is
+	why      string // why the newest write is not in force; "" if it is
+	refused  bool   // it was understood, but refused
 	rejected string // that write, for people
 }
 
@@ -43,248 +54,386 @@ type write struct {
 	revision int64 // of this write
 	created  int64 // the revision since which the key has existed
 
-	// past, where known, is what was in force when this write came.
+	// past, where known, is what was in force when this write came. A watch, which
+	// misses nothing, need not say.
 	past *entry
 }
 
-func newLedger(table *regions.Table) *ledger {
-	return &ledger{table: table, entries: make(map[string]entry), inputs: table.NewInputs()}
+// waiting is a write that only those can judge who know what was in force before.
+type waiting struct {
+	write
+	until time.Time // they have judged by then, or nobody will
+}
+
+// courtesy is how long a judging is left to those who can do it better.
+const courtesy = 5 * time.Second
+
+func newLedger(table *regions.Table, server string, steered func() []regions.Steered) *ledger {
+	l := &ledger{
+		table: table, server: server, steered: steered,
+		entries: make(map[string]entry), waiting: make(map[string]waiting),
+		notes: make(map[string]note), records: make(map[string]record),
+		open:   [2]map[string]bool{make(map[string]bool), make(map[string]bool)},
+		inputs: table.NewInputs(),
+	}
+	l.inputs.Probes = make(map[string]bool)
+	l.sharedVotes = make([]bool, len(l.inputs.Subjects))
+	return l
 }
 
 // transact applies the writes of one revision: they happened together.
 //
 // Where they delete two or more drains in force and leave none (`etcdctl del
 // --prefix`), those drains are held: they stay in force until written again or
-// released. It returns them.
-func (l *ledger) transact(writes []write) (held []string) {
-	var lost []string
-	before := make(map[string]entry)
+// released.
+func (l *ledger) transact(writes []write, now time.Time) {
+	slices.SortFunc(writes, inOrder)
+	lost := make(map[string]entry)
+	var freed []write // verdicts that held a drain, and were deleted
 	for _, w := range writes {
-		old := l.entries[w.key]
-		switch {
-		case !w.deleted:
-			l.put(w, old)
-		case !old.held: // a held drain was deleted before
-			if l.inForce(old) {
-				lost, before[w.key] = append(lost, w.key), old
+		switch a := parseKey(w.key); {
+		case a.kind == ignored:
+		case a.kind == recordKey:
+			l.record(a, w)
+		case a.kind == verdictKey && w.deleted && l.notes[a.judges].holds():
+			freed = append(freed, w)
+		case a.kind == verdictKey:
+			l.note(a.judges, w, now)
+		case w.deleted:
+			if old := l.entries[w.key]; !old.held { // a held drain was deleted before
+				if l.inForce(old, now) {
+					old.revision = w.revision
+					lost[w.key] = old
+				}
+				l.remove(w)
 			}
-			l.erase(w.key)
+		case l.waiting[w.key].key != "":
+			l.await(w, l.waiting[w.key].until)
+		default:
+			l.put(w, l.entries[w.key], now)
 		}
 	}
-	return l.hold(lost, before)
+	for _, w := range freed {
+		l.free(w, len(freed) > 1, now)
+	}
+	l.hold(lost, now)
+}
+
+// inOrder is the order in which writes are judged: that of revisions, and within
+// one what takes the least out comes first.
+func inOrder(a, b write) int {
+	return cmp.Or(cmp.Compare(a.revision, b.revision), cmp.Compare(a.weight(), b.weight()), cmp.Compare(a.key, b.key))
+}
+
+func (w write) weight() int {
+	if w.deleted || parseKey(w.key).kind != drainKey {
+		return 0
+	}
+	d, _ := ParseDrain(w.value)
+	return d.Percent
 }
 
 // replace returns the ledger of a complete list, which was read at one revision
-// and comes after l: a key that is not in it was deleted.
-func (l *ledger) replace(list []write) (next *ledger, held []string) {
-	next = newLedger(l.table)
-	for _, w := range list {
-		old := l.entries[w.key]
-		if old.revision < w.created && !old.held {
-			old = entry{} // another life of the key
+// and comes after l, which knows all up to its own revision known: a key that is
+// not in the list was deleted.
+func (l *ledger) replace(list []write, revision, known int64, now time.Time) *ledger {
+	next := newLedger(l.table, l.server, l.steered)
+	next.news = l.news
+	inputs := next.inherit(l, list)
+	slices.SortFunc(inputs, inOrder)
+	// What was in force before is so while the writes to other keys are judged.
+	for _, w := range inputs {
+		if old := l.entries[w.key]; old.good {
+			next.enter(w.key, old)
 		}
-		next.put(w, old)
 	}
-	var lost []string
+	for _, w := range inputs {
+		next.arrive(w, l.entries[w.key], now)
+	}
+	survived := slices.ContainsFunc(list, func(w write) bool { return w.revision <= known })
+	lost := make(map[string]entry)
 	for key, old := range l.entries {
 		if _, there := next.entries[key]; there {
 			continue
 		}
-		if old.held {
+		switch {
+		case old.held && l.notes[key].holds() && !next.notes[key].holds(): // let go elsewhere
+			next.tell(Input{Key: key, Revision: revision, Deleted: true, Verdict: Released})
+		case old.held:
 			next.enter(key, old)
-		} else if l.inForce(old) {
-			lost = append(lost, key)
+		case l.inForce(old, now) && !next.deliberate(key, l.notes[key], survived):
+			old.revision = revision
+			lost[key] = old
+		default:
+			next.tell(Input{Key: key, Revision: revision, Deleted: true, Verdict: Accepted})
+		}
+		next.look(key)
+	}
+	next.hold(lost, now)
+	for key, n := range next.notes {
+		if _, there := next.entries[key]; !there && n.holds() {
+			next.keep(key, n)
 		}
 	}
-	slices.Sort(lost)
-	return next, next.hold(lost, l.entries)
+	return next
 }
 
-// put judges a write. old is what the key was before.
-func (l *ledger) put(w write, old entry) {
-	e := entry{address: parseKey(w.key), revision: w.revision}
-	if e.kind == ignored {
-		return
-	}
-	if err := e.check(w.value); err == nil {
-		e.good, e.value = true, string(bytes.TrimSpace(w.value))
-	} else {
-		if w.past != nil {
-			old = *w.past
+// inherit takes over notes and records, those of the list where they are newer, and
+// returns the inputs of the list.
+func (l *ledger) inherit(old *ledger, list []write) (inputs []write) {
+	for subject, r := range old.records {
+		if r.mod != 0 {
+			r.mod, r.recorded = 0, false // until it is met below
 		}
-		e.good, e.value = old.good, old.value
-		e.why, e.rejected = err.Error(), printable.Cut(string(w.value[:min(len(w.value), 2*maxShown)]), maxShown)
+		l.setRecord(subject, r)
 	}
+	for _, w := range list {
+		switch a := parseKey(w.key); a.kind {
+		case ignored:
+		case recordKey:
+			if was := old.records[a.subject()]; was.mod == w.revision {
+				l.setRecord(a.subject(), was)
+			} else {
+				l.record(a, w)
+			}
+		case verdictKey:
+			n := readNote(w, parseKey(a.judges))
+			n.released = n.mod == old.notes[a.judges].mod && old.notes[a.judges].released
+			l.notes[a.judges] = n
+			l.look(a.judges)
+		default:
+			inputs = append(inputs, w)
+		}
+	}
+	return inputs
+}
+
+// deliberate reports whether other servers have seen the drain go, which is not in
+// the list, and did not hold it: then it was not deleted together with all others.
+// was is the verdict on it as it was last seen.
+func (l *ledger) deliberate(key string, was note, survived bool) bool {
+	n, stays := l.notes[key]
+	if stays && n.holds() {
+		return false
+	}
+	r := l.records[parseKey(key).subject()]
+	return r.recorded && r.To&regions.Drained == 0 && r.From&(regions.Drained|regions.Expired) != 0 ||
+		!stays && was.mod > 0 && survived
+}
+
+// arrive enters a write of a list. old is what the ledger before had at the key.
+func (l *ledger) arrive(w write, old entry, now time.Time) {
+	n := l.notes[w.key]
+	base, sure := l.base(w, old)
+	switch {
+	case old.revision == w.revision && !old.held && old.judged && l.knows(old.address):
+		l.enter(w.key, old)
+		if n.binds(w.revision) {
+			l.adopt(w.key, n)
+		}
+	case sure || n.binds(w.revision) || !l.needsPast(w):
+		l.put(w, base, now)
+	default:
+		l.await(w, now.Add(courtesy))
+	}
+}
+
+// base returns what was in force when a write of a list came, and whether that is
+// known.
+func (l *ledger) base(w write, old entry) (base entry, sure bool) {
+	n := l.notes[w.key]
+	sameLife := old.good && old.revision >= w.created && old.revision < w.revision
+	switch {
+	case w.past != nil:
+		return *w.past, true
+	case old.held:
+		return old, true
+	case w.created == w.revision:
+		return entry{}, true
+	case n.tells(w) && (!sameLife || n.Revision > old.revision):
+		return n.entry(w.key), true
+	case sameLife:
+		return old, true
+	}
+	return entry{}, false
+}
+
+// needsPast reports whether it matters to a write what was in force before.
+func (l *ledger) needsPast(w write) bool {
+	a := parseKey(w.key)
+	return l.knows(a) && (a.kind == drainKey || a.check(w.value) != nil)
+}
+
+// put enters a write. old is what was in force before.
+func (l *ledger) put(w write, old entry, now time.Time) {
+	delete(l.waiting, w.key)
+	e := l.judge(w, old, now)
 	l.enter(w.key, e)
+	l.look(w.key)
+	l.tellOf(w, e)
 }
 
-// hold brings the lost drains back as held ones if there were two or more and
-// none is left. before has their entries.
-func (l *ledger) hold(lost []string, before map[string]entry) []string {
-	if len(lost) < 2 || l.anyDrain() {
-		return nil
-	}
-	var names []string
-	for _, key := range lost {
-		e := before[key]
-		e.held, e.why, e.rejected = true, "", ""
-		l.enter(key, e)
-		names = append(names, e.region)
-	}
-	return names
+// remove enters a deletion.
+func (l *ledger) remove(w write) {
+	delete(l.waiting, w.key)
+	l.erase(w.key)
+	l.look(w.key)
+	l.tell(Input{Key: w.key, Revision: w.revision, Deleted: true, Verdict: Accepted})
 }
 
-// release lets go of the held drains and reports whether there were any.
-func (l *ledger) release() bool {
-	held := l.held()
-	for _, name := range held {
-		l.erase("regions/" + name + "/drain")
-	}
-	return len(held) > 0
+// await leaves the judging of a write to others. What was in force stays so.
+func (l *ledger) await(w write, until time.Time) {
+	l.waiting[w.key] = waiting{w, until}
 }
 
-// held returns the regions whose drains are held, sorted.
-func (l *ledger) held() []string {
-	var names []string
-	for _, e := range l.drains() {
-		if e.held {
-			names = append(names, e.region)
+// settle judges what others have not judged in time.
+func (l *ledger) settle(now time.Time) {
+	var late []write
+	for _, w := range l.waiting {
+		if !now.Before(w.until) {
+			late = append(late, w.write)
 		}
 	}
-	slices.Sort(names)
-	return names
+	slices.SortFunc(late, inOrder)
+	for _, w := range late {
+		l.put(w, entry{}, now)
+	}
 }
 
-// anyDrain reports whether a drain is in force that etcd still has.
-func (l *ledger) anyDrain() bool {
-	return slices.ContainsFunc(l.drains(), func(e entry) bool { return !e.held && l.inForce(e) })
-}
-
-// drains returns the drain keys of the configured regions.
-func (l *ledger) drains() []entry {
-	var list []entry
-	for id := range l.table.All().All() {
-		if e, there := l.entries["regions/"+l.table.Name(id)+"/drain"]; there {
-			list = append(list, e)
+// next is when settle has something to do; zero: never.
+func (l *ledger) next() (next time.Time) {
+	for _, w := range l.waiting {
+		if next.IsZero() || w.until.Before(next) {
+			next = w.until
 		}
 	}
-	return list
+	return next
 }
 
-// inForce reports whether e drains a configured region.
-func (l *ledger) inForce(e entry) bool {
-	id, known := l.table.Named(e.region)
-	return e.kind == drainKey && e.good && known && l.inputs.Subjects[id].Drain.Percent > 0
+// record enters what etcd says of a transition. What it does not say any more, or
+// not so that it can be read, stays as it is known and is due to be written again.
+func (l *ledger) record(a address, w write) {
+	r := l.records[a.subject()]
+	r.mod, r.recorded = w.revision, false
+	if w.deleted {
+		r.mod = 0
+	} else if read, err := readRecord(w.value); err == nil {
+		r = record{Record: read, known: true, mod: w.revision, recorded: true}
+	}
+	l.setRecord(a.subject(), r)
+	l.look(w.key)
+}
+
+// change enters changes of status that this server has seen, until etcd says what
+// the servers agreed on.
+func (l *ledger) change(list []regions.Due) {
+	for _, due := range list {
+		subject := l.subject(due.Key)
+		l.setRecord(subject, record{Record: due.Record, known: true, mod: l.records[subject].mod})
+		l.look("transitions/" + subject)
+	}
 }
 
 // enter sets the entry of a key, and the input that follows from it.
 func (l *ledger) enter(key string, e entry) {
+	l.apply(l.entries[key], false)
 	l.entries[key] = e
-	id, known := l.table.Named(e.region)
-	if !known {
-		return // kept all the same: the region may be configured again
-	}
-	switch e.kind {
-	case drainKey:
-		l.inputs.Subjects[id].Drain = regions.Drain{}
-		if e.good {
-			l.inputs.Subjects[id].Drain, _ = ParseDrain([]byte(e.value))
-		}
-	case voteKey:
-		if e.good {
-			vote, _ := ParseVote([]byte(e.value))
-			l.votes(id)[e.reporter] = vote
-		}
-	}
+	l.apply(e, true)
 }
 
 // erase forgets a key.
 func (l *ledger) erase(key string) {
-	e := l.entries[key]
+	l.apply(l.entries[key], false)
 	delete(l.entries, key)
-	id, known := l.table.Named(e.region)
-	if !known {
-		return
+}
+
+// apply makes a value count, or no more.
+func (l *ledger) apply(e entry, counts bool) {
+	i, known := l.index(e.address)
+	if !e.good || !known {
+		return // of an unknown region it is kept all the same: it may be configured again
 	}
-	switch e.kind {
-	case drainKey:
-		l.inputs.Subjects[id].Drain = regions.Drain{}
-	case voteKey:
-		delete(l.votes(id), e.reporter)
+	subject := &l.inputs.Subjects[i]
+	switch {
+	case e.kind == drainKey && counts:
+		subject.Drain, _ = ParseDrain([]byte(e.value))
+	case e.kind == drainKey:
+		subject.Drain = regions.Drain{}
+	case e.kind == voteKey && counts:
+		l.votes(i)[e.name], _ = ParseVote([]byte(e.value))
+	case e.kind == voteKey:
+		delete(l.votes(i), e.name)
+	case e.kind == heartbeatKey && counts:
+		subject.Heartbeats++
+	case e.kind == heartbeatKey:
+		subject.Heartbeats--
+	case e.kind == probeKey && counts:
+		l.probes()[e.name] = true
+	case e.kind == probeKey:
+		delete(l.probes(), e.name)
 	}
 }
 
-// votes returns the votes on a region for writing.
-func (l *ledger) votes(id regions.ID) map[string]regions.Vote {
-	if l.shared.Has(id) || l.inputs.Subjects[id].Votes == nil {
-		votes := make(map[string]regions.Vote, len(l.inputs.Subjects[id].Votes)+1)
-		maps.Copy(votes, l.inputs.Subjects[id].Votes)
-		l.inputs.Subjects[id].Votes = votes
-		l.shared &^= regions.SetOf(id)
+// setRecord sets the record of a subject.
+func (l *ledger) setRecord(subject string, r record) {
+	l.records[subject] = r
+	if i, known := l.index(parseKey("transitions/" + subject)); known {
+		l.inputs.Subjects[i].Record = r.Record
 	}
-	return l.inputs.Subjects[id].Votes
+}
+
+// index returns the place of what a key speaks of in Inputs.Subjects, and whether
+// the configuration has it. Probe hosts need no place.
+func (l *ledger) index(a address) (int, bool) {
+	if a.kind == probeKey || a.kind == foreign || a.kind == ignored {
+		return 0, a.kind == probeKey
+	}
+	service := regions.Anyone
+	region, known := l.table.Named(a.region)
+	if a.service != "" && known {
+		service, known = l.table.ServiceNamed(a.service)
+	}
+	if !known {
+		return 0, false
+	}
+	return l.table.Index(regions.Key{Service: service, Region: region}), true
+}
+
+// knows reports whether the configuration has what a key speaks of.
+func (l *ledger) knows(a address) bool {
+	_, known := l.index(a)
+	return known
+}
+
+// subject is the inverse of index.
+func (l *ledger) subject(k regions.Key) string {
+	return address{service: l.table.Service(k.Service).Name, region: l.table.Name(k.Region)}.subject()
+}
+
+// votes returns the votes on a subject for writing.
+func (l *ledger) votes(i int) map[string]regions.Vote {
+	subject := &l.inputs.Subjects[i]
+	if l.sharedVotes[i] || subject.Votes == nil {
+		votes := make(map[string]regions.Vote, len(subject.Votes)+1)
+		maps.Copy(votes, subject.Votes)
+		subject.Votes, l.sharedVotes[i] = votes, false
+	}
+	return subject.Votes
+}
+
+// probes returns the probe hosts that live for writing.
+func (l *ledger) probes() map[string]bool {
+	if l.sharedProbes {
+		l.inputs.Probes, l.sharedProbes = maps.Clone(l.inputs.Probes), false
+	}
+	return l.inputs.Probes
 }
 
 // share returns the inputs for good: the ledger will not change them any more.
 func (l *ledger) share() regions.Inputs {
-	l.shared = l.table.All()
-	return regions.Inputs{Subjects: slices.Clone(l.inputs.Subjects)}
-}
-
-// rejection returns the entry of a key as Status shows it, if it is rejected.
-func (l *ledger) rejection(key string) (Rejected, bool) {
-	e, there := l.entries[key]
-	why := e.why
-	if _, known := l.table.Named(e.region); there && !known && e.kind != foreign {
-		why = "unknown region: the configuration has " + strings.Join(l.table.Names(l.table.All()), ", ")
+	for i := range l.sharedVotes {
+		l.sharedVotes[i] = true
 	}
-	if why == "" {
-		return Rejected{}, false
-	}
-	return Rejected{Key: printable.Cut(key, maxShown), Value: e.shown(), Why: why, Revision: e.revision, Effective: l.effective(e)}, true
-}
-
-// rejections returns the first MaxRejected rejected keys in order, and the
-// number of all of them.
-func (l *ledger) rejections() (list []Rejected, count int) {
-	list = []Rejected{}
-	var keys []string
-	for key := range l.entries {
-		if _, rejected := l.rejection(key); rejected {
-			keys = append(keys, key)
-		}
-	}
-	slices.Sort(keys)
-	for _, key := range keys[:min(len(keys), MaxRejected)] {
-		r, _ := l.rejection(key)
-		list = append(list, r)
-	}
-	return list, len(keys)
-}
-
-// shown returns the newest write for people.
-func (e entry) shown() string {
-	if e.why != "" {
-		return e.rejected
-	}
-	return printable.Cut(e.value, maxShown)
-}
-
-// effective says in a word what is in force at a key.
-func (l *ledger) effective(e entry) string {
-	if _, known := l.table.Named(e.region); !known || !e.good {
-		return "none"
-	}
-	switch e.kind {
-	case drainKey:
-		if drain, _ := ParseDrain([]byte(e.value)); drain.Percent > 0 {
-			return "drained"
-		}
-		return "not drained"
-	default:
-		if vote, _ := ParseVote([]byte(e.value)); vote.Down {
-			return "down"
-		}
-		return "up"
-	}
+	l.sharedProbes = true
+	return regions.Inputs{Subjects: slices.Clone(l.inputs.Subjects), Probes: l.inputs.Probes}
 }

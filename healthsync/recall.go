@@ -1,7 +1,6 @@
 package healthsync
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"time"
@@ -16,50 +15,54 @@ const (
 	recallLimit    = 3 * time.Second // for all keys of a list: the others must not wait
 )
 
-// recall finds out what was in force at the keys of a list whose value is not
-// understood, where our own ledger cannot tell: at a first start, or when there
-// were other writes while nobody watched. A watch sees every write, so this is
-// for lists alone.
+// recall finds out what was in force at the keys of a list that are yet to be judged,
+// where neither our own ledger nor a verdict can tell: at a first start, or when
+// there were other writes while nobody watched. A watch sees every write, so this
+// is for lists alone.
 func (s *Sync) recall(ctx context.Context, client *clientv3.Client, writes []write) {
 	ctx, cancel := context.WithTimeout(ctx, recallLimit)
 	defer cancel()
+	notes := make(map[string]note)
+	for _, w := range writes {
+		if a := parseKey(w.key); a.kind == verdictKey {
+			notes[a.judges] = readNote(w, parseKey(a.judges))
+		}
+	}
+	var missing []func()
 	s.mu.Lock()
-	known := s.ledger
-	var missing []*write
-	var entries []entry
 	for i := range writes {
 		w := &writes[i]
-		e := known.entries[w.key]
-		at := parseKey(w.key)
-		if _, configured := s.config.Table.Named(at.region); !configured || at.check(w.value) == nil || e.good && e.revision == w.revision {
+		old, n := s.ledger.entries[w.key], notes[w.key]
+		if w.created == w.revision || old.judged && old.revision == w.revision || n.binds(w.revision) || !s.ledger.needsPast(*w) {
 			continue
 		}
-		if at.kind == drainKey { // first: there are few, and they matter most
-			missing, entries = slices.Insert(missing, 0, w), slices.Insert(entries, 0, e)
+		look := func() { w.past = s.past(ctx, client, *w, old, n) }
+		if parseKey(w.key).kind == drainKey { // first: there are few, and they matter most
+			missing = slices.Insert(missing, 0, look)
 		} else {
-			missing, entries = append(missing, w), append(entries, e)
+			missing = append(missing, look)
 		}
 	}
 	s.mu.Unlock()
 	var group errgroup.Group
 	group.SetLimit(recallParallel)
-	for i, w := range missing {
+	for _, look := range missing {
 		group.Go(func() error {
-			w.past = s.past(ctx, client, *w, entries[i])
+			look()
 			return nil
 		})
 	}
 	group.Wait() // no step fails: what cannot be read is not known
 }
 
-// past returns what was in force when w was written: the newest earlier value
-// that is understood. It returns nil if that is not to be known, for example
-// because it is compacted.
-func (s *Sync) past(ctx context.Context, client *clientv3.Client, w write, known entry) *entry {
+// past returns what was in force when w was written: what became of the write before,
+// if that is known, else the newest earlier value that is understood. It returns nil
+// if that is not to be known, for example because it is compacted.
+func (s *Sync) past(ctx context.Context, client *clientv3.Client, w write, old entry, n note) *entry {
 	at := parseKey(w.key)
-	revision, created := w.revision, w.created
+	revision := w.revision
 	for range recallSteps {
-		if revision <= created {
+		if revision <= w.created {
 			return &entry{} // nothing was there before
 		}
 		response, err := s.get(ctx, client, s.config.Prefix+"/"+w.key, clientv3.WithRev(revision-1))
@@ -70,11 +73,14 @@ func (s *Sync) past(ctx context.Context, client *clientv3.Client, w write, known
 			return &entry{}
 		}
 		kv := response.Kvs[0]
-		if known.good && known.revision == kv.ModRevision {
-			return &known
-		}
-		if at.check(kv.Value) == nil {
-			return &entry{good: true, value: string(bytes.TrimSpace(kv.Value))}
+		switch {
+		case old.judged && old.revision == kv.ModRevision:
+			return &old
+		case n.binds(kv.ModRevision):
+			e := n.entry(w.key)
+			return &e
+		case at.check(kv.Value) == nil:
+			return &entry{address: at, good: true, value: at.kept(kv.Value)}
 		}
 		revision = kv.ModRevision
 	}

@@ -9,14 +9,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
-
-	"nearside/printable"
 )
 
 // The state file is one line that identifies and guards it,
@@ -37,9 +32,12 @@ type saved struct {
 	Revision  int64      `json:"revision"`
 	Confirmed time.Time  `json:"confirmed,omitzero"` // when etcd last confirmed this
 	Frozen    *freeze    `json:"frozen,omitempty"`
-	Down      []string   `json:"down,omitempty"` // by votes; a tie keeps them down
-	Override  forced     `json:"override"`       // the last good one
+	Override  forced     `json:"override"` // the last good one
 	Keys      []savedKey `json:"keys"`
+
+	Verdicts    []savedVerdict    `json:"verdicts,omitempty"`
+	Transitions []savedTransition `json:"transitions,omitempty"`
+	Down        []string          `json:"down,omitempty"` // instead of transitions, in the files of version 0.1
 }
 
 // savedKey is one entry of the ledger.
@@ -48,8 +46,10 @@ type savedKey struct {
 	Revision int64   `json:"revision"`
 	Value    *string `json:"value,omitempty"` // the last good one; absent if there is none
 	Held     bool    `json:"held,omitempty"`
-	Why      string  `json:"why,omitempty"`      // why the newest write is not understood
+	Why      string  `json:"why,omitempty"`      // why the newest write is not in force
+	Refused  bool    `json:"refused,omitempty"`  // it is understood
 	Rejected string  `json:"rejected,omitempty"` // that write, for people
+	Unjudged bool    `json:"unjudged,omitempty"` // of a region or service that the configuration did not have
 }
 
 // encode returns the file's content.
@@ -150,45 +150,4 @@ func writeAtomic(path string, content []byte) error {
 		return err
 	}
 	return errors.Join(folder.Sync(), folder.Close())
-}
-
-// save returns the ledger as the state file keeps it: every key with a value in
-// force, and of the others as many as Status lists.
-func (l *ledger) save() []savedKey {
-	list := make([]savedKey, 0, len(l.entries))
-	spare := MaxRejected
-	for _, key := range slices.Sorted(maps.Keys(l.entries)) {
-		e := l.entries[key]
-		if !e.good {
-			if spare--; spare < 0 {
-				continue
-			}
-		}
-		k := savedKey{Key: key, Revision: e.revision, Held: e.held, Why: e.why, Rejected: e.rejected}
-		if e.good {
-			k.Value = &e.value
-		}
-		list = append(list, k)
-	}
-	return list
-}
-
-// load enters saved keys. Values are judged anew: the version that wrote them
-// may have understood others.
-func (l *ledger) load(list []savedKey) {
-	for _, k := range list {
-		e := entry{address: parseKey(k.Key), revision: k.Revision, held: k.Held, why: k.Why, rejected: k.Rejected}
-		if e.kind == ignored {
-			continue
-		}
-		if k.Value != nil {
-			if err := e.check([]byte(*k.Value)); err == nil {
-				e.good, e.value = true, strings.TrimSpace(*k.Value)
-			} else if e.why == "" {
-				e.why, e.rejected = err.Error(), printable.Cut(*k.Value, maxShown)
-			}
-		}
-		e.held = e.held && e.good && e.kind == drainKey
-		l.enter(k.Key, e)
-	}
 }

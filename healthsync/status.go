@@ -27,7 +27,7 @@ type Status struct {
 
 	Rejected      []Rejected `json:"rejected"`       // sorted by key, the first MaxRejected
 	RejectedCount int        `json:"rejected_count"` // all of them
-	HeldDrains    []string   `json:"held_drains"`    // regions whose deleted drains stay in force
+	HeldDrains    []string   `json:"held_drains"`    // REGION or SERVICE/REGION, whose deleted drains stay in force
 	Override      Override   `json:"override"`
 	Servers       []Member   `json:"servers"` // all of them, as of some seconds ago
 	Alarms        []string   `json:"alarms"`  // what an operator must look at, each with what to do
@@ -39,13 +39,15 @@ const maxShown = 200
 // MaxRejected is the number of rejected keys that Status and the state file list.
 const MaxRejected = 1000
 
-// Rejected is a key whose newest value is not understood and changes nothing.
+// Rejected is a key whose newest value is not understood, or refused by the guard,
+// and changes nothing.
 type Rejected struct {
 	Key       string `json:"key"`
 	Value     string `json:"value"` // printable, at most 200 octets
 	Why       string `json:"why"`
 	Revision  int64  `json:"revision"`  // of that write
-	Effective string `json:"effective"` // what stays in force: drained, not drained, up, down or none
+	Effective string `json:"effective"` // what stays in force: drained, not drained, a share, up, down or none
+	Refused   bool   `json:"refused"`   // it is understood, but refused
 }
 
 // Override is the break-glass file as it is in force.
@@ -62,7 +64,7 @@ func (s *Sync) Status() Status {
 	status := Status{
 		Source: s.source, Connected: s.link.connected, Endpoint: s.link.endpoint, Error: text(s.link.fault),
 		Revision: s.revision, AgeSeconds: s.age().Seconds(),
-		HeldDrains: append([]string{}, s.ledger.held()...),
+		HeldDrains: s.ledger.held(),
 		Override: Override{
 			Drain: s.config.Table.Names(named(s.config.Table, s.override.Drain)),
 			Up:    s.config.Table.Names(named(s.config.Table, s.override.Up)),
@@ -115,7 +117,7 @@ func (s *Sync) alarms() []string {
 	if s.overrideFault != nil {
 		raise("the break-glass file was not taken, the last good one stays in force: %v", s.overrideFault)
 	}
-	for _, fault := range []error{s.stateFault, s.damage, s.etcdFault, s.announceFault} {
+	for _, fault := range []error{s.stateFault, s.damage, s.etcdFault, s.scribeFault, s.announceFault} {
 		if fault != nil {
 			raise("%v", fault)
 		}

@@ -4,9 +4,11 @@
 // when etcd is lost, not for a value it does not understand, not for a cluster
 // that was rebuilt behind its back.
 //
-// A Sync has four goroutines. One follows a member of etcd and enters what it
+// A Sync has five goroutines. One follows a member of etcd and enters what it
 // says in the ledger; one evaluates the ledger and publishes; one keeps the
-// state file; one tells the other servers what this one does. They meet at a mutex that is never held over any I/O, and wake
+// state file; one tells the other servers what this one does; and while a member is
+// followed, one writes there what the servers must agree on. They meet at a mutex
+// that is never held over any I/O, and wake
 // each other by channels of one slot: what comes while one works is merged.
 package healthsync
 
@@ -26,7 +28,7 @@ import (
 
 // Config is what a Sync works with.
 type Config struct {
-	ID           string   // of this server, at servers/ID
+	ID           string   // of this server, in verdicts and at servers/ID
 	Endpoints    []string // of one etcd cluster, as URLs or host:port
 	Prefix       string   // of all keys, without a trailing slash: "/nearside"
 	Table        *regions.Table
@@ -37,6 +39,19 @@ type Config struct {
 	// Publish takes each new state. It is called from one goroutine, in order,
 	// and must return fast: later states wait for it (and are merged).
 	Publish func(*regions.State)
+
+	// Steered returns the steered names for the guard, one for each distinct pair of
+	// service and regions. It must not wait. nil: no names.
+	Steered func() []regions.Steered
+
+	// Journal takes every Input and Transition, from the goroutine that calls
+	// Publish, and must not wait. nil: there is none.
+	Journal Journal
+}
+
+// Journal keeps what happened.
+type Journal interface {
+	Append(entry any)
 }
 
 // pace is how long things may take. It differs in tests alone.
@@ -50,13 +65,15 @@ type pace struct {
 	stale    time.Duration // age of the state that is an alarm
 	refresh  time.Duration // of the time of confirmation in the state file
 	rewrite  time.Duration // after a state file that could not be written
+	modesty  time.Duration // at most this long a duty is left to other servers
+	courtesy time.Duration // a duty that they can do better
 }
 
 // A silent member is left after 9 s: within 10 s of its last sign of life, and
 // late enough for an answer to the question put at 5 s.
 var usualPace = pace{
 	request: 5 * time.Second, progress: 5 * time.Second, silence: 9 * time.Second, behind: 10 * time.Second, retry: 5 * time.Second,
-	accept: 10 * time.Second, stale: 30 * time.Second, refresh: 10 * time.Second, rewrite: 5 * time.Second,
+	accept: 10 * time.Second, stale: 30 * time.Second, refresh: 10 * time.Second, rewrite: 5 * time.Second, modesty: 100 * time.Millisecond, courtesy: courtesy,
 }
 
 // Sync follows etcd. All methods may be called concurrently.
@@ -72,6 +89,7 @@ type Sync struct {
 	unsaved chan struct{} // wakes keep: the state file is out of date
 	again   chan struct{} // wakes follow: do not wait any longer
 	untold  chan struct{} // wakes announce: others should know
+	duties  chan struct{} // wakes scribe: there may be something to write
 
 	mu       sync.Mutex
 	ledger   *ledger
@@ -92,7 +110,7 @@ type Sync struct {
 	fleet   []Member             // all servers, as last looked at
 	differs map[string]time.Time // what of them is not as here, and since when
 
-	overrideFault, stateFault, damage, etcdFault, announceFault error // alarms until they pass
+	overrideFault, stateFault, damage, etcdFault, scribeFault, announceFault error // alarms until they pass
 }
 
 // link is the condition of the connection.
@@ -114,21 +132,23 @@ func open(config Config, pace pace, now func() time.Time) *Sync {
 	s := &Sync{
 		config: config, pace: pace, now: now, opened: now(),
 		rejected: config.Log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second}),
-		changed:  make(chan struct{}, 1), unsaved: make(chan struct{}, 1), again: make(chan struct{}, 1), untold: make(chan struct{}, 1),
-		ledger: newLedger(config.Table), source: FromNone,
+		changed:  make(chan struct{}, 1), unsaved: make(chan struct{}, 1), again: make(chan struct{}, 1), duties: make(chan struct{}, 1), untold: make(chan struct{}, 1),
+		source: FromNone,
 	}
+	s.ledger = s.newLedger()
 	v, err := readState(config.StateFile)
 	if err != nil {
 		s.refuse(err)
 	}
 	s.restore(v)
 	s.override, s.overrideFault = s.readOverride(v.Override)
-	for id := range named(config.Table, v.Down).All() {
-		s.ledger.inputs.Subjects[id].Record.To = regions.Down
-	}
 	s.state = s.evaluate()
 	s.logStart()
 	return s
+}
+
+func (s *Sync) newLedger() *ledger {
+	return newLedger(s.config.Table, s.config.ID, s.config.Steered)
 }
 
 // restore takes over what the state file says.
@@ -137,7 +157,7 @@ func (s *Sync) restore(v saved) {
 		return // etcd was never read
 	}
 	s.source, s.cluster, s.revision, s.frozen = FromFile, v.Cluster, v.Revision, v.Frozen
-	s.ledger.load(v.Keys)
+	s.ledger.load(v)
 	// Wall clocks may have been set between the runs: an age is never negative.
 	s.confirmed = s.now().Add(-max(0, s.now().Round(0).Sub(v.Confirmed)))
 }
@@ -183,62 +203,89 @@ func (s *Sync) Run(ctx context.Context) {
 	wg.Wait()
 }
 
-// publish hands on a new state whenever something changed.
+// publish hands on a new state whenever something changed, or time changes it.
 func (s *Sync) publish(ctx context.Context) {
 	for {
+		timer := time.NewTimer(s.sleep())
 		select {
 		case <-ctx.Done():
-			return
 		case <-s.changed:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
 		}
 		s.mu.Lock()
 		old := s.state
 		s.state = s.evaluate()
-		state := s.state
+		state, news := s.state, s.ledger.takeNews()
 		s.mu.Unlock()
 		s.config.Publish(state)
 		wake(s.unsaved)
 		wake(s.untold)
-		s.logChange(old, state)
+		wake(s.duties)
+		s.report(old, state, news)
 	}
 }
 
 // evaluate returns the state that follows from the ledger and the break-glass file.
+// It judges what waited for that until now.
 func (s *Sync) evaluate() *regions.State {
+	clock := s.clock()
+	s.ledger.settle(clock.Now)
 	in := s.ledger.share()
 	in.ForcedDrain = named(s.config.Table, s.override.Drain)
 	in.ForcedUp = named(s.config.Table, s.override.Up)
-	now := s.now()
-	state := s.config.Table.Evaluate(in, regions.Clock{Now: now, Back: now})
-	for _, due := range state.Due {
-		s.ledger.inputs.Subjects[s.config.Table.Index(due.Key)].Record = due.Record
+	if s.cluster == 0 {
+		for i := range in.Subjects {
+			in.Subjects[i].Heartbeats = 1 // etcd was never read: who is silent is not known
+		}
 	}
+	state := s.config.Table.Evaluate(in, clock)
+	s.ledger.change(state.Due)
 	state.Cluster, state.Revision = s.cluster, s.revision
 	return state
 }
 
-func (s *Sync) logChange(old, state *regions.State) {
-	for _, change := range []struct {
-		set  regions.Set
-		what string
-	}{
-		{state.Drained() &^ old.Drained(), "drained"},
-		{old.Drained() &^ state.Drained(), "no longer drained"},
-		{state.Down() &^ old.Down(), "down"},
-		{old.Down() &^ state.Down(), "no longer down"},
-	} {
-		for id := range change.set.All() {
-			drain := state.Inputs.Subjects[id].Drain
-			event := s.config.Log.Info().Str("region", s.config.Table.Name(id)).Int64("revision", state.Revision)
-			if drain.Reason != "" {
-				event = event.Str("reason", drain.Reason)
-			}
-			if drain.By != "" {
-				event = event.Str("by", drain.By)
-			}
-			event.Msg("region " + change.what)
+// frozenAfter is the age of a state from which on time brings nothing back.
+const frozenAfter = 30 * time.Second
+
+// clock returns the time. What it brings back waits for etcd to confirm the state.
+func (s *Sync) clock() regions.Clock {
+	c := regions.Clock{Now: s.now()}
+	c.Back = c.Now
+	if limit := s.confirmed.Add(frozenAfter); limit.Before(c.Back) {
+		c.Back = limit
+	}
+	return c
+}
+
+// recheck is how often the time is looked at while a change is to come: clocks are
+// set, and machines sleep.
+const recheck = 5 * time.Second
+
+// sleep returns how long it is until time changes the state, or may.
+func (s *Sync) sleep() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timely() {
+		return 0
+	}
+	now, wait := s.now(), time.Hour
+	for _, at := range []time.Time{s.state.Next, s.state.Return, s.ledger.next()} {
+		if !at.IsZero() && at.After(now) {
+			wait = min(wait, at.Sub(now), recheck)
 		}
 	}
+	return wait
+}
+
+// timely reports whether time has changed the state.
+func (s *Sync) timely() bool {
+	clock := s.clock()
+	due := func(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
+	return due(s.state.Next, clock.Now) || due(s.state.Return, clock.Back) || due(s.ledger.next(), clock.Now)
 }
 
 // Accept takes what etcd says now: it lifts a freeze and lets held drains go.
@@ -246,7 +293,7 @@ func (s *Sync) logChange(old, state *regions.State) {
 func (s *Sync) Accept() error {
 	s.mu.Lock()
 	if s.ledger.release() {
-		wake(s.changed)
+		wake(s.changed) // and so the duties
 	}
 	if s.frozen == nil {
 		s.mu.Unlock()

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -19,31 +21,110 @@ import (
 // value is an accident, and the state file keeps every value it understands.
 const maxValue = 16 << 10
 
-// ParseDrain reads the value of a drain key: nothing, true or 100% (drained),
-// false or 0% (not drained), or a JSON object with reason and by (drained).
+// ParseDrain reads the value of a drain key: nothing or true (drained), false, a
+// percentage such as 50%, or a JSON object with percent, at, until, reason, by and
+// force (drained, if it says nothing else).
 func ParseDrain(value []byte) (regions.Drain, error) {
 	text, err := trim(value)
-	if err != nil {
+	switch {
+	case err != nil:
 		return regions.Drain{}, err
-	}
-	switch text {
-	case "", "true", "100%":
+	case text == "", text == "true":
 		return regions.Drain{Percent: 100}, nil
-	case "false", "0%":
+	case text == "false":
 		return regions.Drain{}, nil
+	case strings.HasPrefix(text, "{"):
+		return parseDrainObject(text)
 	}
-	if text[0] != '{' {
-		return regions.Drain{}, errors.New(`not a drain: write nothing, true, 100%, false, 0%, or a JSON object with "reason" and "by"`)
+	number, isShare := strings.CutSuffix(text, "%")
+	if !isShare {
+		return regions.Drain{}, errors.New(`not a drain: write nothing, true, false, a percentage such as 50%, ` +
+			`or a JSON object with "percent", "at", "until", "reason", "by" and "force"`)
 	}
-	fields, err := parseObject(text, "reason", "by")
+	percent, err := parsePercent(number)
+	return regions.Drain{Percent: percent}, err
+}
+
+func parseDrainObject(text string) (regions.Drain, error) {
+	fields, err := parseObject(text, map[string]fieldType{
+		"percent": aNumber, "at": aString, "until": aString, "reason": aString, "by": aString, "force": aBool,
+	})
 	if err != nil {
 		return regions.Drain{}, err
 	}
-	return regions.Drain{Percent: 100, Reason: fields["reason"], By: fields["by"]}, nil
+	d := regions.Drain{Percent: 100, Reason: fields["reason"], By: fields["by"], Force: fields["force"] == "true"}
+	if number, given := fields["percent"]; given {
+		if d.Percent, err = parsePercent(number); err != nil {
+			return regions.Drain{}, fmt.Errorf(`"percent": %w`, err)
+		}
+	}
+	if d.At, err = parseTime(fields, "at"); err != nil {
+		return regions.Drain{}, err
+	}
+	if d.Until, err = parseTime(fields, "until"); err != nil {
+		return regions.Drain{}, err
+	}
+	if !d.Until.IsZero() && !d.Until.After(d.At) {
+		return regions.Drain{}, errors.New(`"until" is not after "at"`)
+	}
+	return d, nil
+}
+
+// parsePercent reads a whole number from 0 to 100.
+func parsePercent(text string) (int, error) {
+	n, err := strconv.ParseUint(text, 10, 7)
+	if err != nil || n > 100 || strconv.FormatUint(n, 10) != text { // no leading zero
+		return 0, errors.New("a percentage is a whole number from 0 to 100")
+	}
+	return int(n), nil
+}
+
+// parseTime reads a field that holds a time, if it is given.
+func parseTime(fields map[string]string, name string) (time.Time, error) {
+	text, given := fields[name]
+	if !given {
+		return time.Time{}, nil
+	}
+	var t time.Time
+	// time.Parse would take more than RFC 3339 has.
+	if err := t.UnmarshalText([]byte(text)); err != nil || t.IsZero() {
+		return time.Time{}, fmt.Errorf("%q is no time of RFC 3339 with a zone, such as 2026-11-23T18:00:00Z", name)
+	}
+	return t.UTC(), nil
+}
+
+// encodeDrain returns the value that ParseDrain reads as d.
+func encodeDrain(d regions.Drain) (string, error) {
+	if d.Percent == 0 {
+		return "false", nil
+	}
+	if d == (regions.Drain{Percent: 100}) {
+		return "true", nil
+	}
+	object := struct {
+		Percent int       `json:"percent,omitempty"`
+		At      time.Time `json:"at,omitzero"`
+		Until   time.Time `json:"until,omitzero"`
+		Reason  string    `json:"reason,omitempty"`
+		By      string    `json:"by,omitempty"`
+		Force   bool      `json:"force,omitempty"`
+	}{d.Percent, d.At.UTC(), d.Until.UTC(), d.Reason, d.By, d.Force}
+	if d.Percent == 100 {
+		object.Percent = 0
+	}
+	value, err := json.Marshal(object)
+	if err != nil {
+		return "", err
+	}
+	read, err := ParseDrain(value)
+	if err == nil && (read.Reason != d.Reason || read.By != d.By) {
+		err = errors.New("the reason and the name must be UTF-8")
+	}
+	return string(value), err
 }
 
 // ParseVote reads the value of a health key: up, down, or a JSON object with
-// status (up or down), since (RFC 3339) and detail.
+// status (up or down), probe, since (RFC 3339), load (a number) and detail.
 func ParseVote(value []byte) (regions.Vote, error) {
 	text, err := trim(value)
 	if err != nil {
@@ -51,22 +132,25 @@ func ParseVote(value []byte) (regions.Vote, error) {
 	}
 	fields := map[string]string{"status": text}
 	if strings.HasPrefix(text, "{") {
-		if fields, err = parseObject(text, "status", "since", "detail"); err != nil {
+		if fields, err = parseObject(text, map[string]fieldType{
+			"status": aString, "probe": aString, "since": aString, "load": aNumber, "detail": aString,
+		}); err != nil {
 			return regions.Vote{}, err
 		}
 	}
-	vote := regions.Vote{Since: fields["since"], Detail: fields["detail"]}
+	vote := regions.Vote{Probe: fields["probe"], Since: fields["since"], Load: fields["load"], Detail: fields["detail"]}
 	switch fields["status"] {
 	case "up":
 	case "down":
 		vote.Down = true
 	default:
-		return regions.Vote{}, errors.New(`not a vote: write up, down, or a JSON object with "status" (up or down), "since" and "detail"`)
+		return regions.Vote{}, errors.New(`not a vote: write up, down, or a JSON object with "status" (up or down), "probe", "since", "load" and "detail"`)
 	}
-	if since, given := fields["since"]; given {
-		if _, err := time.Parse(time.RFC3339, since); err != nil {
-			return regions.Vote{}, errors.New(`"since" is no time of RFC 3339, such as 2026-11-23T18:00:00Z`)
-		}
+	if host, given := fields["probe"]; given && checkName(host) != nil {
+		return regions.Vote{}, errors.New(`"probe" is no name of a probe host: leave it out for a vote that is always live`)
+	}
+	if _, err := parseTime(fields, "since"); err != nil {
+		return regions.Vote{}, err
 	}
 	return vote, nil
 }
@@ -82,27 +166,45 @@ func trim(value []byte) (string, error) {
 	return string(bytes.TrimSpace(value)), nil
 }
 
-// parseObject reads one JSON object whose fields are all strings, each one of
-// known and given at most once. encoding/json alone would take "BY" for by,
-// null for a string, and the last of two fields of one name.
-func parseObject(text string, known ...string) (map[string]string, error) {
+// fieldType is what a field of an object must be, in the words of the error.
+type fieldType string
+
+const (
+	aString fieldType = "a string"
+	aNumber fieldType = "a number"
+	aBool   fieldType = "true or false"
+)
+
+// parseObject reads one JSON object, whose fields are each one of known and given at
+// most once. It returns them as text: of a number, that is how it was written.
+// encoding/json alone would take "BY" for by, null for a string, and the last of
+// two fields of one name.
+func parseObject(text string, known map[string]fieldType) (map[string]string, error) {
 	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
 		return nil, errors.New("the value is not a JSON object")
 	}
 	fields := make(map[string]string, len(known))
 	for decoder.More() {
-		name, err := parseString(decoder)
+		name, is, err := parseField(decoder)
+		if err == nil && is != aString {
+			err = errors.New("a name is wanted")
+		}
 		if err != nil {
 			return nil, fmt.Errorf("the value is not correct JSON: %w", err)
 		}
-		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("unknown field %s: this version knows %s", printable.Cut(name, maxShown), strings.Join(known, ", "))
+		want, here := known[name]
+		if !here {
+			return nil, fmt.Errorf("unknown field %s: this version knows %s", printable.Cut(name, maxShown), strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
 		if _, twice := fields[name]; twice {
 			return nil, fmt.Errorf("field %q is given twice", name)
 		}
-		if fields[name], err = parseString(decoder); err != nil {
+		if fields[name], is, err = parseField(decoder); err == nil && is != want {
+			err = fmt.Errorf("%s is wanted", want)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("field %q: %w", name, err)
 		}
 	}
@@ -115,16 +217,22 @@ func parseObject(text string, known ...string) (map[string]string, error) {
 	return fields, nil
 }
 
-func parseString(decoder *json.Decoder) (string, error) {
+// parseField reads a name or a value. What is neither string, number nor bool has
+// no type.
+func parseField(decoder *json.Decoder) (string, fieldType, error) {
 	token, err := decoder.Token()
 	if err != nil {
-		return "", noEOF(err)
+		return "", "", noEOF(err)
 	}
-	text, ok := token.(string)
-	if !ok {
-		return "", errors.New("a string is wanted")
+	switch v := token.(type) {
+	case string:
+		return v, aString, nil
+	case json.Number:
+		return v.String(), aNumber, nil
+	case bool:
+		return strconv.FormatBool(v), aBool, nil
 	}
-	return text, nil
+	return "", "", nil
 }
 
 // noEOF says in words what io.EOF means inside a value.

@@ -1,0 +1,161 @@
+package healthsync
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"nearside/printable"
+	"nearside/regions"
+)
+
+// Transition is a change of a region, or of a service in one, that clients feel: for
+// the journal.
+type Transition struct {
+	Service  string    `json:"service,omitempty"`
+	Region   string    `json:"region"`
+	From     string    `json:"from"`
+	To       string    `json:"to"`
+	Since    time.Time `json:"since"`
+	Why      string    `json:"why,omitempty"`
+	By       string    `json:"by,omitempty"`
+	Key      string    `json:"key"`      // where its cause is
+	Revision int64     `json:"revision"` // of the state
+}
+
+// report tells the log and the journal what happened and what follows from it.
+func (s *Sync) report(old, state *regions.State, news news) {
+	for _, i := range news.list {
+		s.journal(i)
+		s.logInput(i)
+	}
+	if news.dropped > 0 {
+		s.config.Log.Warn().Int("writes", news.dropped).Msg("more was written at once than the journal can take")
+	}
+	for i := range state.Standings {
+		if t, changed := s.transition(old, state, s.config.Table.Key(i)); changed {
+			s.journal(t)
+			t.log(s.config.Log.Info())
+		}
+	}
+}
+
+func (s *Sync) journal(entry any) {
+	if s.config.Journal != nil {
+		s.config.Journal.Append(entry)
+	}
+}
+
+// logInput logs what a person should look at.
+func (s *Sync) logInput(i Input) {
+	event := s.rejected.Warn()
+	message := "not understood: changes nothing"
+	switch i.Verdict {
+	case Accepted:
+		return
+	case Refused:
+		message = "refused: changes nothing"
+	case Held:
+		event, message = s.config.Log.Error(), "all drains were deleted at once: it stays in force until written again or `nearside state accept`"
+	case Released:
+		event, message = s.config.Log.Warn(), "a deleted drain that stayed in force is let go"
+	}
+	event.Str("key", i.Key).Str("value", i.Value).Str("why", i.Why).Str("effective", i.Effective).Int64("revision", i.Revision)
+	if i.Server != "" {
+		event.Str("judge", i.Server)
+	}
+	event.Msg(message)
+}
+
+// transition returns what changed at a key that clients feel.
+func (s *Sync) transition(old, state *regions.State, k regions.Key) (Transition, bool) {
+	// The break-glass file is told of with the region that it names.
+	standing := func(state *regions.State) regions.Standing {
+		if k.Service == regions.Anyone {
+			return state.View(k)
+		}
+		return state.Standings[s.config.Table.Index(k)]
+	}
+	was, is := standing(old), standing(state)
+	t := Transition{
+		Service: s.config.Table.Service(k.Service).Name, Region: s.config.Table.Name(k.Region),
+		From: condition(was), To: condition(is), Since: is.Since, Revision: state.Revision,
+	}
+	if t.From == t.To {
+		return Transition{}, false
+	}
+	t.Key = "regions/" + t.Region
+	if t.Service != "" {
+		t.Key = "services/" + t.Service + "/" + t.Region
+	}
+	subject := state.Inputs.Subjects[s.config.Table.Index(k)]
+	switch cause := was.Status ^ is.Status; {
+	case k.Service == regions.Anyone && (forcedRegions(state).Has(k.Region) || forcedRegions(old).Has(k.Region)):
+		t.Key, t.By = "", "the break-glass file"
+	case cause&regions.Down != 0:
+		t.Key += "/health"
+		t.Why = naysayers(subject.Votes)
+	case cause&(regions.Silent|regions.Excused) != 0:
+		t.Key += "/heartbeat"
+		t.Why = fmt.Sprintf("%d heartbeats live", subject.Heartbeats)
+	default:
+		t.Key += "/drain"
+		drain := subject.Drain
+		if drain.Percent == 0 { // it ends
+			drain = old.Inputs.Subjects[s.config.Table.Index(k)].Drain
+		}
+		t.Why, t.By = printable.Cut(drain.Reason, maxShown), printable.Cut(drain.By, maxShown)
+	}
+	return t, true
+}
+
+func forcedRegions(s *regions.State) regions.Set { return s.Inputs.ForcedDrain | s.Inputs.ForcedUp }
+
+// condition says in a word how clients meet a region.
+func condition(s regions.Standing) string {
+	switch {
+	case s.Status.Out():
+	case !s.Hold.IsZero():
+		return "on hold"
+	case !s.Ramp.IsZero():
+		return "returning"
+	case s.Away > 0:
+		return fmt.Sprintf("%d%% drained", s.Away)
+	}
+	return s.Status.String()
+}
+
+// naysayers lists who says that a region is down, and why.
+func naysayers(votes map[string]regions.Vote) string {
+	var list []string
+	for _, reporter := range slices.Sorted(maps.Keys(votes)) {
+		switch v := votes[reporter]; {
+		case v.Down && v.Detail != "":
+			list = append(list, reporter+" ("+v.Detail+")")
+		case v.Down:
+			list = append(list, reporter)
+		}
+	}
+	if len(list) == 0 {
+		return "nobody says down"
+	}
+	return printable.Cut("down say "+strings.Join(list, ", "), maxShown)
+}
+
+func (t Transition) log(event *zerolog.Event) {
+	if t.Service != "" {
+		event.Str("service", t.Service)
+	}
+	event.Str("region", t.Region).Str("from", t.From).Str("to", t.To).Int64("revision", t.Revision)
+	if t.Why != "" {
+		event.Str("reason", t.Why)
+	}
+	if t.By != "" {
+		event.Str("by", t.By)
+	}
+	event.Msg("region " + t.To)
+}
