@@ -23,11 +23,15 @@ func BenchmarkPublish(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		start := time.Now()
 		on := i%2 == 0
-		if _, err := WriteDrain(b.Context(), c, "/nearside", "eu-west", regions.Drain{On: on}); err != nil {
+		d := regions.Drain{}
+		if on {
+			d.Percent = 100
+		}
+		if _, err := WriteDrain(b.Context(), c, "/nearside", "eu-west", d); err != nil {
 			b.Fatal(err)
 		}
 		for state := range published {
-			if state.Drained.Has(0) == on {
+			if state.Drained().Has(0) == on {
 				break
 			}
 		}

@@ -79,7 +79,7 @@ type server struct {
 	folder string
 	stop   func() // ends Run and waits for it
 
-	mu        sync.Mutex
+	mutex     sync.Mutex
 	published []*regions.State
 }
 
@@ -90,8 +90,8 @@ func (s *server) config(endpoints ...string) Config {
 		StateFile:    filepath.Join(s.folder, "state"),
 		OverrideFile: filepath.Join(s.folder, "override.yaml"),
 		Publish: func(state *regions.State) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
+			s.mutex.Lock()
+			defer s.mutex.Unlock()
 			s.published = append(s.published, state)
 		},
 	}
@@ -119,7 +119,7 @@ func (c *clock) advance(d time.Duration) {
 func quickPace() pace {
 	p := usualPace
 	p.request, p.progress, p.silence, p.retry, p.accept, p.rewrite = time.Second, 100*time.Millisecond, 500*time.Millisecond, 50*time.Millisecond, 2*time.Second, 50*time.Millisecond
-	p.refresh = 0
+	p.refresh, p.modesty = 0, 5*time.Millisecond
 	return p
 }
 
@@ -163,7 +163,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 func (s *server) drained(names ...string) {
 	s.t.Helper()
 	eventually(s.t, "drained: "+strings.Join(names, " "), func() bool {
-		return slices.Equal(s.Sync.config.Table.Names(s.State().Drained), names)
+		return slices.Equal(s.Sync.config.Table.Names(s.State().Drained()), names)
 	})
 }
 
@@ -171,6 +171,16 @@ func (s *server) drained(names ...string) {
 func (s *server) reached(revision int64) {
 	s.t.Helper()
 	eventually(s.t, "the revision", func() bool { return s.State().Revision >= revision })
+}
+
+// agreed waits until everything that the servers must agree on is in etcd.
+func (s *server) agreed() {
+	s.t.Helper()
+	eventually(s.t, "agreement", func() bool {
+		s.Sync.mu.Lock()
+		defer s.Sync.mu.Unlock()
+		return len(s.ledger.due(1)) == 0
+	})
 }
 
 // alarm waits for an alarm with the given words.

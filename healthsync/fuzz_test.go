@@ -3,10 +3,11 @@ package healthsync
 import (
 	"bytes"
 	"encoding/json"
-	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
@@ -19,6 +20,8 @@ var values = []string{
 	"", " \n", "true", "false", "100%", "0%", "50%", "TRUE", "up", "down", " down\r\n", "Up", "\xff\xfe", "\x00", "{", "{}", "{} {}", "[]", "null", `"up"`,
 	`{"reason":"cables","by":"ann"}`, `{"reason":"a","reason":"b"}`, `{"BY":"ann"}`, `{"by":null}`, `{"by":7}`, `{"percent":"50"}`, `{"reason":"\ud800<&\u2028"}`,
 	`{"reason":{"by":"ann"}}`, `{"by":"ann",}`, `{"by":"ann"`, `{"status":"down"}`, `{"status":"up","since":"2026-11-23T18:00:00Z","detail":"3 of 3"}`,
+	`{"percent":50,"force":true,"at":"2026-11-23T18:00:00Z","until":"2026-11-23T20:00:00+01:30"}`, `{"percent":0}`, `{"percent":"50%"}`, "100 %", "07%", "101%",
+	`{"status":"down","probe":"p1","load":0.75}`, `{"status":"up","load":"high"}`, `{"status":"up","probe":""}`,
 	`{"status":"up","since":""}`, `{"status":"up","since":"2026-11-23"}`, `{"detail":"no status"}`, `{"status":"up","probe":"p1"}`,
 	strings.Repeat(" ", maxValue) + "x", `{"reason":"` + strings.Repeat("<", maxValue-20) + `"}`,
 }
@@ -33,16 +36,17 @@ func seed(f *testing.F, seeds ...string) {
 // checks that what is not understood changes nothing and is shown.
 func judged(t *testing.T, key, good string, value []byte, understood bool) regions.Inputs {
 	t.Helper()
-	l := newLedger(table(t))
-	l.transact([]write{{key: key, value: []byte(good), revision: 1, created: 1}})
+	now := time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
+	l := newLedger(table(t), "test", nil)
+	l.transact([]write{{key: key, value: []byte(good), revision: 1, created: 1}}, now)
 	before := l.share()
-	l.transact([]write{{key: key, value: value, revision: 2, created: 1}})
+	l.transact([]write{{key: key, value: value, revision: 2, created: 1}}, now)
 	after := l.share()
 	r, rejected := l.rejection(key)
-	if rejected == understood {
+	if rejected == understood && !r.Refused {
 		t.Fatalf("rejected: %v, understood: %v", rejected, understood)
 	}
-	if rejected && (!slices.Equal(before.Drains, after.Drains) || !slices.EqualFunc(before.Votes, after.Votes, maps.Equal)) {
+	if rejected && !reflect.DeepEqual(before, after) {
 		t.Fatalf("it changed the inputs from %+v to %+v", before, after)
 	}
 	if rejected && (r.Why == "" || len(r.Value) > maxShown || !utf8.ValidString(r.Value) || r.Effective == "none") {
@@ -59,8 +63,8 @@ func FuzzDrain(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if in.Drains[0] != d || !d.On && d != (regions.Drain{}) {
-			t.Fatalf("%+v is in force, not %+v", in.Drains[0], d)
+		if in.Subjects[0].Drain != d || d.Percent < 0 || d.Percent > 100 || !d.Until.IsZero() && !d.Until.After(d.At) {
+			t.Fatalf("%+v is in force, not %+v", in.Subjects[0].Drain, d)
 		}
 		text, err := encodeDrain(d)
 		if err != nil { // escapes can make it longer than a value may be
@@ -68,6 +72,9 @@ func FuzzDrain(f *testing.F) {
 				t.Fatalf("%+v cannot be written: %v", d, err)
 			}
 			return
+		}
+		if d.Percent == 0 {
+			d = regions.Drain{} // whatever else was said of it
 		}
 		if again, err := ParseDrain([]byte(text)); err != nil || again != d {
 			t.Fatalf("%+v became %+v: %v", d, again, err)
@@ -83,12 +90,17 @@ func FuzzVote(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if in.Votes[1]["p1"] != v {
-			t.Fatalf("%+v is in force, not %+v", in.Votes[1]["p1"], v)
+		if in.Subjects[1].Votes["p1"] != v {
+			t.Fatalf("%+v is in force, not %+v", in.Subjects[1].Votes["p1"], v)
 		}
-		object := map[string]string{"status": map[bool]string{false: "up", true: "down"}[v.Down], "detail": v.Detail}
-		if v.Since != "" {
-			object["since"] = v.Since
+		object := map[string]any{"status": map[bool]string{false: "up", true: "down"}[v.Down], "detail": v.Detail}
+		for name, text := range map[string]string{"probe": v.Probe, "since": v.Since} {
+			if text != "" {
+				object[name] = text
+			}
+		}
+		if v.Load != "" {
+			object["load"] = json.Number(v.Load)
 		}
 		text, err := json.Marshal(object)
 		if err != nil {
@@ -129,9 +141,12 @@ func FuzzState(f *testing.F) {
 		}
 		again := open(s.config, s.pace, s.now)
 		a, b := s.State(), again.State()
-		if a.Cluster != b.Cluster || a.Revision != b.Revision || a.Drained != b.Drained || a.Down != b.Down || a.Tied != b.Tied ||
-			!slices.Equal(a.Inputs.Drains, b.Inputs.Drains) || !slices.EqualFunc(a.Inputs.Votes, b.Inputs.Votes, maps.Equal) {
+		if a.Cluster != b.Cluster || a.Revision != b.Revision || !slices.Equal(a.Standings, b.Standings) {
 			t.Fatalf("%+v became %+v", a, b)
+		}
+		before, after := s.snapshot(), again.snapshot()
+		if before.Confirmed = after.Confirmed; !reflect.DeepEqual(before, after) {
+			t.Fatalf("%+v became %+v", before, after)
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package healthsync
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -58,9 +57,9 @@ func (l *ledger) save() saved {
 	return v
 }
 
-// load enters what was saved. Values are judged anew: the version that wrote them
-// may have understood others.
-func (l *ledger) load(v saved) {
+// load enters what was saved, and was confirmed then. Values are judged anew: the
+// version that wrote them may have understood others.
+func (l *ledger) load(v saved, confirmed time.Time) {
 	for _, k := range v.Keys {
 		e := entry{address: parseKey(k.Key), revision: k.Revision, judged: !k.Unjudged, held: k.Held, why: k.Why, refused: k.Refused, rejected: k.Rejected}
 		if e.kind == ignored || e.kind == verdictKey || e.kind == recordKey {
@@ -90,8 +89,7 @@ func (l *ledger) load(v saved) {
 	}
 	for _, region := range v.Down {
 		if a := parseKey("transitions/" + region); a.kind == recordKey {
-			since := cmp.Or(v.Confirmed, time.Unix(0, 0).UTC())
-			l.setRecord(region, record{Record: regions.Record{To: regions.Down, Since: since}, known: true})
+			l.setRecord(region, record{Record: regions.Record{To: regions.Down, Since: confirmed}, known: true})
 			l.look("transitions/" + region)
 		}
 	}

@@ -54,7 +54,7 @@ func isWhole(t testing.TB, s *Sync) {
 	t.Helper()
 	state := s.State()
 	if state.Cluster != 0xfeedfacecafebeef || state.Revision != 42 || s.source != FromFile || s.damage != nil ||
-		state.Drained != regions.SetOf(0, 1) || state.Down != regions.SetOf(1) || state.Inputs.ForcedUp != 0 {
+		state.Drained() != regions.SetOf(0, 1) || state.Down() != regions.SetOf(1) || state.Inputs.ForcedUp != 0 {
 		t.Fatalf("the state is not whole: %+v, %v", state, s.damage)
 	}
 }
@@ -64,7 +64,7 @@ func isWhole(t testing.TB, s *Sync) {
 func isRefused(t testing.TB, s *Sync, content []byte) {
 	t.Helper()
 	state := s.State()
-	if state.Cluster != 0 || state.Revision != 0 || s.source != FromNone || state.Up() != s.config.Table.All() || len(s.ledger.entries) != 0 || s.frozen != nil {
+	if state.Cluster != 0 || state.Revision != 0 || s.source != FromNone || state.Usual(regions.Anyone) != s.config.Table.All() || len(s.ledger.entries) != 0 || s.frozen != nil {
 		t.Fatalf("half a state: %+v", state)
 	}
 	if !errors.Is(s.damage, errDamaged) || !slices.Contains(s.Status().Alarms, s.damage.Error()) {

@@ -157,9 +157,9 @@ func (s *Sync) restore(v saved) {
 		return // etcd was never read
 	}
 	s.source, s.cluster, s.revision, s.frozen = FromFile, v.Cluster, v.Revision, v.Frozen
-	s.ledger.load(v)
 	// Wall clocks may have been set between the runs: an age is never negative.
 	s.confirmed = s.now().Add(-max(0, s.now().Round(0).Sub(v.Confirmed)))
+	s.ledger.load(v, s.confirmed.Round(0).UTC())
 }
 
 // refuse sets a damaged state file aside, so that it is there to look at and
@@ -253,12 +253,12 @@ const frozenAfter = 30 * time.Second
 
 // clock returns the time. What it brings back waits for etcd to confirm the state.
 func (s *Sync) clock() regions.Clock {
-	c := regions.Clock{Now: s.now()}
-	c.Back = c.Now
-	if limit := s.confirmed.Add(frozenAfter); limit.Before(c.Back) {
-		c.Back = limit
+	now, back := s.now(), s.confirmed.Add(frozenAfter)
+	if now.Before(back) {
+		back = now
 	}
-	return c
+	// As written in etcd: without what only this process can compare.
+	return regions.Clock{Now: now.Round(0).UTC(), Back: back.Round(0).UTC()}
 }
 
 // recheck is how often the time is looked at while a change is to come: clocks are

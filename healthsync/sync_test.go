@@ -27,7 +27,7 @@ func TestListAndWatch(t *testing.T) {
 	put(t, c, "regions/us-east/drain", `{"reason":"cables","by":"ann"}`)
 	s.drained("eu-west", "us-east")
 	id, _ := s.Sync.config.Table.Named("us-east")
-	if d := s.State().Inputs.Drains[id]; d != (regions.Drain{On: true, Reason: "cables", By: "ann"}) {
+	if d := s.State().Inputs.Subjects[id].Drain; d != (regions.Drain{Percent: 100, Reason: "cables", By: "ann"}) {
 		t.Errorf("the drain is %+v", d)
 	}
 	put(t, c, "regions/us-east/drain", "false")
@@ -39,12 +39,12 @@ func TestListAndWatch(t *testing.T) {
 	put(t, c, "regions/ap-southeast/health/p2", "down")
 	last := put(t, c, "regions/ap-southeast/health/p3", `{"status":"up"}`)
 	s.reached(last)
-	if down := s.State().Down; down != regions.SetOf(2) {
+	if down := s.State().Down(); down != regions.SetOf(2) {
 		t.Errorf("down by two of three votes: %b", down)
 	}
 	s.reached(del(t, c, "regions/ap-southeast/health/p1"))
-	if st := s.State(); st.Down != regions.SetOf(2) || st.Tied != regions.SetOf(2) {
-		t.Errorf("a tie keeps a region down: %b, tied %b", st.Down, st.Tied)
+	if st := s.State(); st.Down() != regions.SetOf(2) || st.Tied() != regions.SetOf(2) {
+		t.Errorf("a tie keeps a region down: %b, tied %b", st.Down(), st.Tied())
 	}
 	s.alarm("no majority")
 	if st := s.Status(); !st.Connected || st.Source != FromEtcd || st.RejectedCount != 0 || st.AgeSeconds > 5 || st.Cluster == "" {
@@ -56,8 +56,8 @@ func TestListAndWatch(t *testing.T) {
 // inOrder checks that revisions never went back within what was published.
 func (s *server) inOrder() {
 	s.t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	for i := 1; i < len(s.published); i++ {
 		if s.published[i].Revision < s.published[i-1].Revision {
 			s.t.Errorf("revision %d was published after %d", s.published[i].Revision, s.published[i-1].Revision)
@@ -83,7 +83,7 @@ func TestRestartWithoutEtcd(t *testing.T) {
 	now.advance(time.Hour)
 	s = serve(t, folder, now.now, e.Endpoint())
 	st := s.State()
-	if st.Revision < last || st.Drained != regions.SetOf(0) || st.Down != regions.SetOf(1) || st.Tied != regions.SetOf(1) {
+	if st.Revision < last || st.Drained() != regions.SetOf(0) || st.Down() != regions.SetOf(1) || st.Tied() != regions.SetOf(1) {
 		t.Errorf("restarted with %+v", st)
 	}
 	status := s.Status()
@@ -106,7 +106,7 @@ func TestRestartWithoutEtcd(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := open(config, quickPace(), now.now)
-	if st := again.State(); st.Drained != regions.SetOf(0) || st.Down != regions.SetOf(1) {
+	if st := again.State(); st.Drained() != regions.SetOf(0) || st.Down() != regions.SetOf(1) {
 		t.Errorf("with another configuration: %+v", st)
 	}
 }
@@ -114,7 +114,7 @@ func TestRestartWithoutEtcd(t *testing.T) {
 func TestFirstStartWithoutEtcd(t *testing.T) {
 	now := new(clock)
 	s := serve(t, t.TempDir(), now.now, "http://127.0.0.1:1")
-	if st := s.State(); st.Up() != s.Sync.config.Table.All() || st.Revision != 0 || st.Cluster != 0 {
+	if st := s.State(); st.Usual(regions.Anyone) != s.Sync.config.Table.All() || st.Revision != 0 || st.Cluster != 0 {
 		t.Errorf("first start: %+v", st)
 	}
 	if st := s.Status(); st.Source != FromNone {
@@ -137,7 +137,7 @@ func TestCompactedGap(t *testing.T) {
 
 	del(t, c, "regions/eu-west/drain")
 	put(t, c, "regions/ap-southeast/drain", "")
-	last := put(t, c, "regions/us-east/drain", "50%")
+	last := put(t, c, "regions/us-east/drain", "50 %")
 	if _, err := c.Compact(t.Context(), last); err != nil {
 		t.Fatal(err)
 	}
@@ -302,8 +302,10 @@ func TestMassDelete(t *testing.T) {
 	s.drained("eu-west", "us-east")
 	s.alarm("deleted at once")
 
-	// Everything else goes on.
-	put(t, c, "regions/ap-southeast/drain", "")
+	// Everything else goes on, and what is held counts for the guard.
+	s.reached(put(t, c, "regions/ap-southeast/drain", ""))
+	s.drained("eu-west", "us-east")
+	put(t, c, "regions/ap-southeast/drain", `{"force":true}`)
 	s.drained("eu-west", "us-east", "ap-southeast")
 	s.reached(del(t, c, "regions/ap-southeast/drain"))
 	s.drained("eu-west", "us-east")
@@ -373,11 +375,11 @@ func TestMergedBurst(t *testing.T) {
 	last = put(t, c, "regions/us-east/drain", "")
 	eventually(t, "the burst", func() bool { return s.Status().Revision >= last })
 	close(goOn)
-	eventually(t, "publication", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.published) >= 2 })
+	eventually(t, "publication", func() bool { s.mutex.Lock(); defer s.mutex.Unlock(); return len(s.published) >= 2 })
 	s.drained("us-east")
-	s.mu.Lock()
+	s.mutex.Lock()
 	second := s.published[1].Revision // more may follow: where the watch is slow, the list is read again
-	s.mu.Unlock()
+	s.mutex.Unlock()
 	if second < last {
 		t.Errorf("a state of revision %d was published before the last one, %d", second, last)
 	}
@@ -405,8 +407,8 @@ func TestManyKeys(t *testing.T) {
 	s := serve(t, t.TempDir(), time.Now, e.Endpoint())
 	s.reached(last)
 	st := s.State()
-	if len(st.Inputs.Votes[1]) != keys || st.Down != regions.SetOf(1) || st.Drained != regions.SetOf(1) {
-		t.Errorf("%d votes, down %b, drained %b", len(st.Inputs.Votes[1]), st.Down, st.Drained)
+	if len(st.Inputs.Subjects[1].Votes) != keys || st.Down() != regions.SetOf(1) || st.Drained() != regions.SetOf(1) {
+		t.Errorf("%d votes, down %b, drained %b", len(st.Inputs.Subjects[1].Votes), st.Down(), st.Drained())
 	}
 	if status := s.Status(); status.RejectedCount != 5 {
 		t.Errorf("%d rejected", status.RejectedCount)

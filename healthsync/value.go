@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,15 +80,17 @@ func parsePercent(text string) (int, error) {
 	return int(n), nil
 }
 
+// rfc3339 is the form of a time: time.Parse takes more.
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+
 // parseTime reads a field that holds a time, if it is given.
 func parseTime(fields map[string]string, name string) (time.Time, error) {
 	text, given := fields[name]
 	if !given {
 		return time.Time{}, nil
 	}
-	var t time.Time
-	// time.Parse would take more than RFC 3339 has.
-	if err := t.UnmarshalText([]byte(text)); err != nil || t.IsZero() {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil || !rfc3339.MatchString(text) || t.IsZero() {
 		return time.Time{}, fmt.Errorf("%q is no time of RFC 3339 with a zone, such as 2026-11-23T18:00:00Z", name)
 	}
 	return t.UTC(), nil

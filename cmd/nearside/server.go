@@ -181,6 +181,7 @@ func (s *server) syncConfig() healthsync.Config {
 		ID:           s.config.ServerID,
 		Endpoints:    endpoints,
 		Prefix:       s.config.Etcd.Prefix,
+		Server:       s.config.ServerID,
 		Table:        s.config.Table(),
 		StateFile:    filepath.Join(s.config.DataDir, "state.json"),
 		OverrideFile: s.config.OverrideFile(),
