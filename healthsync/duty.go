@@ -27,6 +27,7 @@ func (l *ledger) look(key string) {
 		l.open[0][key] = true
 	case drainKey:
 		l.open[0]["verdicts/"+key] = true
+		l.open[0]["transitions/"+a.subject()] = true // which waits for it
 	default:
 		l.open[1]["verdicts/"+key] = true
 	}
@@ -61,10 +62,14 @@ func (l *ledger) duty(key string) (duty, bool) {
 	}
 	r := l.records[a.subject()]
 	d := duty{key: key, mod: r.mod}
-	switch {
-	case r.recorded || !l.knows(a):
+	if r.recorded || !l.knows(a) {
 		return duty{}, false
-	case !r.known: // rubbish, and nothing to write in its place
+	}
+	drain := a.drainKey()
+	if _, first := l.verdictDuty("verdicts/"+drain, drain); first { // until then others may see another status
+		return duty{}, false
+	}
+	if !r.known { // rubbish, and nothing to write in its place
 		return d, r.mod != 0
 	}
 	var err error

@@ -45,6 +45,14 @@ func (a address) subject() string {
 	return a.service + "/" + a.region
 }
 
+// drainKey returns the key of the drain of what a speaks of.
+func (a address) drainKey() string {
+	if a.service == "" {
+		return "regions/" + a.region + "/drain"
+	}
+	return "services/" + a.service + "/" + a.region + "/drain"
+}
+
 // parseKey takes a key apart. key is what follows the prefix and its slash.
 func parseKey(key string) address {
 	top, rest, below := strings.Cut(key, "/")

@@ -281,9 +281,14 @@ func (l *ledger) remove(w write) {
 	l.tell(Input{Key: w.key, Revision: w.revision, Deleted: true, Verdict: Accepted})
 }
 
-// await leaves the judging of a write to others. What was in force stays so.
+// await leaves the judging of a write to others. What was in force stays so: if
+// nobody knows what it was, then that which the record tells of.
 func (l *ledger) await(w write, until time.Time) {
 	l.waiting[w.key] = waiting{w, until}
+	a := parseKey(w.key)
+	if r := l.records[a.subject()]; a.kind == drainKey && !l.entries[w.key].good && r.To&regions.Drained != 0 {
+		l.enter(w.key, entry{address: a, good: true, value: "true"})
+	}
 }
 
 // settle judges what others have not judged in time.
@@ -296,7 +301,7 @@ func (l *ledger) settle(now time.Time) {
 	}
 	slices.SortFunc(late, inOrder)
 	for _, w := range late {
-		l.put(w, entry{}, now)
+		l.put(w, l.entries[w.key], now)
 	}
 }
 

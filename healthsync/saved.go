@@ -29,11 +29,12 @@ type savedTransition struct {
 // force, and of the others as many as Status lists; their verdicts; all records.
 func (l *ledger) save() saved {
 	v := saved{Keys: make([]savedKey, 0, len(l.entries))}
-	spare := MaxRejected
+	spare, left := MaxRejected, make(map[string]bool)
 	for _, key := range slices.Sorted(maps.Keys(l.entries)) {
 		e := l.entries[key]
 		if !e.good {
 			if spare--; spare < 0 {
+				left[key] = true
 				continue
 			}
 		}
@@ -44,9 +45,8 @@ func (l *ledger) save() saved {
 		v.Keys = append(v.Keys, k)
 	}
 	for _, key := range slices.Sorted(maps.Keys(l.notes)) {
-		n := l.notes[key]
-		if _, there := l.entries[key]; there && !n.rubbish || n.released {
-			v.Verdicts = append(v.Verdicts, savedVerdict{Key: key, Mod: n.mod, verdict: n.verdict, Released: n.released})
+		if n := l.notes[key]; !left[key] {
+			v.Verdicts = append(v.Verdicts, savedVerdict{Key: key, Mod: n.mod, verdict: n.verdict, Rubbish: n.rubbish, Released: n.released})
 		}
 	}
 	for _, subject := range slices.Sorted(maps.Keys(l.records)) {
@@ -77,7 +77,7 @@ func (l *ledger) load(v saved, confirmed time.Time) {
 		l.look(k.Key)
 	}
 	for _, n := range v.Verdicts {
-		l.notes[n.Key] = note{verdict: n.verdict, mod: n.Mod, released: n.Released}
+		l.notes[n.Key] = note{verdict: n.verdict, mod: n.Mod, rubbish: n.Rubbish, released: n.Released}
 		l.look(n.Key)
 	}
 	for _, t := range v.Transitions {
