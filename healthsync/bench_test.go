@@ -27,7 +27,7 @@ func BenchmarkPublish(b *testing.B) {
 		if on {
 			d.Percent = 100
 		}
-		if _, err := WriteDrain(b.Context(), c, "/nearside", "eu-west", d); err != nil {
+		if _, err := WriteDrain(b.Context(), c, "/nearside", Target{Region: "eu-west"}, d); err != nil {
 			b.Fatal(err)
 		}
 		for state := range published {
