@@ -1,25 +1,91 @@
 package healthsync
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 )
 
-// Connect makes a client for the given endpoints. It does not wait for a
-// connection: the first request does, for as long as its context allows.
-func Connect(endpoints []string, log zerolog.Logger) (*clientv3.Client, error) {
-	return connect(clientv3.Config{Endpoints: endpoints}, log)
+// Connect makes a client for the given endpoints, as the given credentials; nil
+// is nobody. It does not wait for a connection: the first request does, for as
+// long as its context allows, or until no endpoint can be reached.
+func Connect(endpoints []string, c *Credentials, log zerolog.Logger) (*clientv3.Client, error) {
+	return connect(clientv3.Config{Endpoints: endpoints}, c, log)
 }
 
 // connect fills in what all clients share.
-func connect(config clientv3.Config, log zerolog.Logger) (*clientv3.Client, error) {
+func connect(config clientv3.Config, c *Credentials, log zerolog.Logger) (*clientv3.Client, error) {
 	config.DialTimeout = 5 * time.Second
 	// 10 s is the least that gRPC allows. What notices a silent partition sooner
 	// is the unanswered progress request of a watch.
 	config.DialKeepAliveTime = 10 * time.Second
 	config.DialKeepAliveTimeout = 3 * time.Second
 	config.Logger = forwardTo(log, zerolog.DebugLevel)
+	config.DialOptions = append(config.DialOptions, grpc.WithChainUnaryInterceptor(failFast))
+	if c != nil && c.identity.Username != "" {
+		// The client logs in where both are set. The password is read from its file then.
+		config.Username, config.Password = c.identity.Username, "from etcd.password_file"
+		config.DialOptions = append(config.DialOptions, grpc.WithChainUnaryInterceptor(logIn(c)))
+	}
+	if strings.HasPrefix(config.Endpoints[0], "https://") {
+		config.DialOptions = append(config.DialOptions, grpc.WithTransportCredentials(newHandshake(c)))
+	}
 	return clientv3.New(config)
+}
+
+// failFast makes a request fail when no endpoint can be reached, with the reason:
+// the client would wait for the end of its context, and say no more than that.
+func failFast(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	return invoke(ctx, method, request, reply, cc, append(options, grpc.WaitForReady(false))...)
+}
+
+// logIn puts the password of today into each login.
+func logIn(c *Credentials) grpc.UnaryClientInterceptor {
+	var made atomic.Bool
+	return func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+		if _, login := request.(*etcdserverpb.AuthenticateRequest); login {
+			// The client logs in while it is made, and so would wait for a connection.
+			// It takes this for an answer, and logs in when a request needs it.
+			if !made.Swap(true) {
+				return rpctypes.ErrGRPCAuthNotEnabled
+			}
+			username, password := c.login()
+			request = &etcdserverpb.AuthenticateRequest{Name: username, Password: password}
+		}
+		return invoke(ctx, method, request, reply, cc, options...)
+	}
+}
+
+// Hint says what to do about an error of etcd that the configuration or the
+// rights of the user are to blame for; "" is for others.
+func Hint(err error) string {
+	switch {
+	case err == nil:
+	case errors.Is(err, rpctypes.ErrAuthFailed):
+		return "see to etcd.username and etcd.password_file"
+	case errors.Is(err, rpctypes.ErrUserEmpty):
+		return "etcd wants to know who asks; set etcd.username and etcd.password_file, or etcd.cert"
+	case errors.Is(err, rpctypes.ErrPermissionDenied):
+		return "grant the user the role it needs, with `etcdctl role grant-permission` and `etcdctl user grant-role`"
+	case strings.Contains(err.Error(), "remote error: tls: "):
+		return "etcd refuses our certificate; see to etcd.cert and etcd.key"
+	}
+	return ""
+}
+
+// explain adds the hint to an error that has one.
+func explain(err error) error {
+	if hint := Hint(err); hint != "" {
+		return fmt.Errorf("%w; %s", err, hint)
+	}
+	return err
 }

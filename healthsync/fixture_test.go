@@ -45,7 +45,7 @@ func etcd(t testing.TB) *Embedded {
 // client connects to an etcd for the test's own writes.
 func client(t testing.TB, e *Embedded) *clientv3.Client {
 	t.Helper()
-	c, err := Connect([]string{e.Endpoint()}, zerolog.Nop())
+	c, err := Connect([]string{e.Endpoint()}, nil, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

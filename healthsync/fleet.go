@@ -133,7 +133,7 @@ type announcer struct {
 
 // announce runs until ctx ends, and then says that this server has stopped.
 func (s *Sync) announce(ctx context.Context) {
-	client, err := connect(clientv3.Config{Endpoints: s.config.Endpoints}, s.config.Log)
+	client, err := Connect(s.config.Endpoints, s.config.Credentials, s.config.Log)
 	if err != nil {
 		s.setAnnounceFault(err)
 		return

@@ -23,7 +23,7 @@ func (s *Sync) follow(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
-		s.lost(members[next], err)
+		s.lost(members[next], explain(err))
 		if listed {
 			failed, wait = 0, firstPause
 		}
@@ -48,8 +48,8 @@ func (s *Sync) session(ctx context.Context, endpoint string) (listed bool, err e
 	defer cancel(nil)
 	client, err := connect(clientv3.Config{
 		Endpoints: []string{endpoint}, Context: ctx,
-		MaxUnaryRetries: 1, // the next member is the better retry
-	}, s.config.Log)
+		MaxUnaryRetries: 2, // a new login; for all else the next member is the better retry
+	}, s.config.Credentials, s.config.Log)
 	if err != nil {
 		return false, err
 	}

@@ -30,7 +30,8 @@ import (
 type Config struct {
 	ID           string   // of this server, in verdicts and at servers/ID
 	Endpoints    []string // of one etcd cluster, as URLs or host:port
-	Prefix       string   // of all keys, without a trailing slash: "/nearside"
+	Credentials  *Credentials
+	Prefix       string // of all keys, without a trailing slash: "/nearside"
 	Table        *regions.Table
 	StateFile    string // what was last known, for a start without etcd; written here only
 	OverrideFile string // the break-glass file; need not exist

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 	"github.com/rs/zerolog"
@@ -143,6 +144,7 @@ func checkAll(cmd *cobra.Command, r *findings, static bool) {
 			r.fault(c.fault("server.cookie_secrets", "server.cookie_secrets: %v", err).String())
 		}
 	}
+	checkCredentials(c, r)
 	geography := checkGeography(c, r)
 	records := 0
 	for _, z := range list {
@@ -155,6 +157,20 @@ func checkAll(cmd *cobra.Command, r *findings, static bool) {
 	}
 	r.summary = fmt.Sprintf("%s, %s, %s, %s", count(len(list), "zone"), count(records, "record"),
 		count(c.Table().Len(), "region"), geography)
+}
+
+// checkCredentials reads the files that say who we are to etcd.
+func checkCredentials(c *Config, r *findings) {
+	credentials, err := openCredentials(c, zerolog.Nop())
+	var faults Faults
+	if errors.As(err, &faults) {
+		for _, f := range faults {
+			r.fault(f.String())
+		}
+	}
+	if fault := credentials.Expiry(time.Now()); fault != nil {
+		r.warning("warning: " + c.fault("etcd."+fault.Key, "%v", fault).String())
+	}
 }
 
 func checkZones(c *Config, r *findings) []*zones.Status {

@@ -3,9 +3,11 @@ package main
 import (
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"nearside/dnsserver"
+	"nearside/healthsync"
 	"nearside/regions"
 )
 
@@ -53,6 +55,12 @@ type EtcdConfig struct {
 	EmbeddedListen string // URL
 	Endpoints      []string
 	Prefix         string // "/nearside": begins with a slash, ends without
+	Identity       healthsync.Identity
+}
+
+// secure reports whether etcd is reached by TLS.
+func (e EtcdConfig) secure() bool {
+	return len(e.Endpoints) > 0 && strings.HasPrefix(e.Endpoints[0], "https://")
 }
 
 // Resolvers returns the resolvers whose EDNS Client Subnet is believed.
@@ -151,6 +159,11 @@ var settings = []setting[Config]{
 	scalar("etcd.embedded_listen", text, func(c *Config) *string { return &c.Etcd.EmbeddedListen }, parseEmbeddedListen),
 	list("etcd.endpoints", func(c *Config) *[]string { return &c.Etcd.Endpoints }, parseEndpoint),
 	scalar("etcd.prefix", text, func(c *Config) *string { return &c.Etcd.Prefix }, parseKeyPrefix),
+	scalar("etcd.ca", text, func(c *Config) *string { return &c.Etcd.Identity.CA }, parseFileName),
+	scalar("etcd.cert", text, func(c *Config) *string { return &c.Etcd.Identity.Cert }, parseFileName),
+	scalar("etcd.key", text, func(c *Config) *string { return &c.Etcd.Identity.Key }, parseFileName),
+	scalar("etcd.username", text, func(c *Config) *string { return &c.Etcd.Identity.Username }, parseUser),
+	scalar("etcd.password_file", text, func(c *Config) *string { return &c.Etcd.Identity.PasswordFile }, parseFileName),
 	scalar("steering.ttl", integer, func(c *Config) *int { return &c.TTL }, between(1, maxTTL)),
 	scalar("steering.negative_ttl", integer, func(c *Config) *int { return &c.NegativeTTL }, between(0, maxTTL)),
 	list("steering.static", func(c *Config) *[]string { return &c.Static }, parseOwner),
@@ -192,8 +205,12 @@ func Load(path string, over Overlay) (c *Config, warnings []string, err error) {
 
 // warnings names what is allowed and yet seldom meant.
 func (c *Config) warnings() []string {
+	var list []string
 	if len(c.Regions) == 0 && (c.Etcd.Embedded || len(c.Etcd.Endpoints) > 0) {
-		return []string{c.fault("etcd", "etcd is not used: there are no regions to drain").String()}
+		list = append(list, c.fault("etcd", "etcd is not used: there are no regions to drain").String())
 	}
-	return nil
+	if c.Etcd.Identity.Username != "" && !c.Etcd.secure() {
+		list = append(list, c.fault("etcd.username", "the password goes over the network in the clear; write https:// in etcd.endpoints").String())
+	}
+	return list
 }

@@ -22,6 +22,7 @@ func (d *decoder) finish(c *Config) {
 	d.paths(c)
 	d.subnets(c)
 	d.etcd(c)
+	d.identity(c)
 	d.regionFields(c)
 	if c.table = d.table(c.Regions); c.table != nil {
 		d.services(c)
@@ -80,7 +81,9 @@ func (d *decoder) paths(c *Config) {
 	if c.ZoneDir == "" && !d.given("zones.dir") {
 		d.faultAt("zones", "zones.dir is needed: the folder of the zone files")
 	}
-	for _, path := range []*string{&c.DataDir, &c.ZoneDir, &c.GeoDatabase, &c.CookieSecrets} {
+	identity := &c.Etcd.Identity
+	for _, path := range []*string{&c.DataDir, &c.ZoneDir, &c.GeoDatabase, &c.CookieSecrets,
+		&identity.CA, &identity.Cert, &identity.Key, &identity.PasswordFile} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(filepath.Dir(c.File), *path)
 		}
@@ -105,6 +108,34 @@ func (d *decoder) etcd(c *Config) {
 		d.faultAt("etcd.endpoints", "etcd.embedded and etcd.endpoints exclude each other; keep one of them")
 	case len(c.Regions) > 0 && !c.Etcd.Embedded && len(c.Etcd.Endpoints) == 0 && !d.refused["etcd.endpoints"]:
 		d.faultAt("etcd", "regions need an etcd: set etcd.endpoints, or etcd.embedded: true on a single machine")
+	}
+}
+
+// identity checks that we can be who we are to be at etcd.
+func (d *decoder) identity(c *Config) {
+	id := c.Etcd.Identity
+	for _, pair := range [][2]string{{"etcd.cert", "etcd.key"}, {"etcd.username", "etcd.password_file"}} {
+		for i, key := range pair {
+			if other := pair[1-i]; d.given(key) && !d.given(other) {
+				d.faultAt(key, "%s needs %s", key, other)
+			}
+		}
+	}
+	if d.refused["etcd.endpoints"] || len(c.Etcd.Endpoints) == 0 && !c.Etcd.Embedded {
+		return
+	}
+	for i, endpoint := range c.Etcd.Endpoints {
+		if strings.HasPrefix(endpoint, "https://") != c.Etcd.secure() {
+			d.faultAt(fmt.Sprintf("etcd.endpoints[%d]", i), "etcd.endpoints: %s beside %s; write https:// in all of them, or in none", endpoint, c.Etcd.Endpoints[0])
+		}
+	}
+	for key, value := range map[string]string{"etcd.ca": id.CA, "etcd.cert": id.Cert} {
+		if value != "" && !c.Etcd.secure() {
+			d.faultAt(key, "%s is for https:// in etcd.endpoints; without TLS it means nothing", key)
+		}
+	}
+	if id.Username != "" && c.Etcd.Embedded {
+		d.faultAt("etcd.username", "etcd.username is for etcd.endpoints; the embedded etcd knows no users")
 	}
 }
 

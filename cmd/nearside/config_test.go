@@ -72,7 +72,7 @@ func TestLoad(t *testing.T) {
 	got := fmt.Sprintln(c.ServerID, c.Listen, c.Limits, c.AdminListen, c.DataDir, c.ZoneDir, c.HoldShrink, c.GeoDatabase,
 		c.GeoDepth, c.Resolvers(), c.Etcd, c.TTL, c.NegativeTTL, c.Static, c.Regions, c.Services, c.MaxOut, c.Hold, c.Ramp)
 	want := fmt.Sprintln("ns1", []string{"127.0.0.1:5300", "[::1]:5300"}, "{512 100 10 1m30s}", "127.0.0.1:8054", folder+"/data", "/zones", false,
-		folder+"/city.mmdb", 3, "[192.0.2.0/24]", "{true http://127.0.0.1:2380 [] /dns/prod}", 60, 0, "[play.bet.example.]",
+		folder+"/city.mmdb", 3, "[192.0.2.0/24]", "{true http://127.0.0.1:2380 [] /dns/prod {    }}", 60, 0, "[play.bet.example.]",
 		"[{eu-west {53.35 -6} [192.0.2.0/26 2001:db8:1::/48] 100 false false} {us-east {39 -77.49} [] 50 true true}]",
 		"[{casino [*.casino.bet.example. play.bet.example.] failover [us-east eu-west] 10 eu-west} {poker [poker.bet.example.]  [] 0 none}]", 30, 90*time.Second, 5*time.Minute)
 	if got != want {

@@ -95,6 +95,20 @@ func parsePath(s string) (string, error) {
 	return s, nil
 }
 
+func parseFileName(s string) (string, error) {
+	if s == "" {
+		return "", fmt.Errorf("the path is empty; name a file or leave the key out")
+	}
+	return s, nil
+}
+
+func parseUser(s string) (string, error) {
+	if s == "" {
+		return "", fmt.Errorf("the name is empty; write a user of etcd or leave the key out")
+	}
+	return s, nil
+}
+
 // parseListen takes host:port. The host is an address or, for every address,
 // empty; port 0 lets the kernel choose.
 func parseListen(s string) (string, error) {
@@ -153,9 +167,12 @@ func parsePrefix(s string) (netip.Prefix, error) {
 }
 
 func parseEmbeddedListen(s string) (string, error) {
-	u, err := parseHTTP(s)
-	if err != nil {
+	u, err := parseURL(s)
+	switch {
+	case err != nil:
 		return "", err
+	case u.Scheme != "http":
+		return "", fmt.Errorf("%q: the embedded etcd takes no TLS; write http://, and let no network that is not trusted reach it", s)
 	}
 	if _, err := netip.ParseAddr(u.Hostname()); err != nil {
 		return "", fmt.Errorf("%q: host %q is no address; names are not looked up", s, u.Hostname())
@@ -164,21 +181,19 @@ func parseEmbeddedListen(s string) (string, error) {
 }
 
 func parseEndpoint(s string) (string, error) {
-	_, err := parseHTTP(s)
+	_, err := parseURL(s)
 	return s, err
 }
 
-func parseHTTP(s string) (*url.URL, error) {
+// parseURL takes what etcd is reached at: a scheme, a host and a port.
+func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
-	if err == nil && u.Scheme == "https" {
-		return nil, fmt.Errorf("%q: TLS to etcd is not supported by this version; write http://, and let no network that is not trusted lie between", s)
-	}
-	if err == nil && u.Scheme == "http" && u.Hostname() != "" && s == "http://"+u.Host {
+	if err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && s == u.Scheme+"://"+u.Host {
 		if _, err := between(0, 65535)(u.Port()); err == nil {
 			return u, nil
 		}
 	}
-	return nil, fmt.Errorf("%q is no URL of etcd; write one such as http://192.0.2.1:2379", s)
+	return nil, fmt.Errorf("%q is no URL of etcd; write one such as https://192.0.2.1:2379", s)
 }
 
 func parseKeyPrefix(s string) (string, error) {

@@ -140,7 +140,7 @@ func (w drainer) printf(format string, arguments ...any) {
 func (w drainer) run(ctx context.Context, wait bool) error {
 	revision, err := w.write(ctx)
 	if err != nil {
-		return etcdError(w.config, err)
+		return etcdFailure(w.config, err)
 	}
 	if err := w.judged(ctx, revision); err != nil {
 		return err
@@ -182,7 +182,7 @@ func (w drainer) judged(ctx context.Context, revision int64) error {
 		w.printf("%s is written to %s at revision %d, but no server has judged it within %v: see to the name servers", w.what(), key, revision, verdictTime)
 		return nil
 	case err != nil:
-		return etcdError(w.config, err)
+		return etcdFailure(w.config, err)
 	case verdict.Revision > revision:
 		w.printf("%s was written to %s at revision %d, and replaced at revision %d by somebody else", w.what(), key, revision, verdict.Revision)
 		return nil

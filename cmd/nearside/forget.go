@@ -28,7 +28,7 @@ wait for it. A server that stops cleanly need not be forgotten: it says so.`,
 				case errors.Is(err, healthsync.ErrAlive):
 					return fmt.Errorf("%s is alive: stop it first, or it comes back", given[0])
 				case err != nil:
-					return etcdError(c, err)
+					return etcdFailure(c, err)
 				case !existed:
 					return fmt.Errorf("there is no server %q; `nearside status` lists those there are", given[0])
 				}

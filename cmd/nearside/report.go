@@ -56,7 +56,7 @@ func (s *server) addRegions(status *console.Status) {
 	geography, bad, reloads := s.geo.status()
 	status.Geography = &geography
 	status.Reloads = append(status.Reloads, reloads)
-	status.Alarms = append(status.Alarms, state.Alarms...)
+	status.Alarms = append(append(status.Alarms, state.Alarms...), s.credentials.Alarms(time.Now())...)
 	if bad != "" {
 		status.Alarms = append(status.Alarms, fmt.Sprintf("%s; instead %s of %s is used", bad, geography.Name, geography.Built.Format(time.DateOnly)))
 	}
@@ -81,6 +81,7 @@ func (s *server) Reload(ctx context.Context, r console.ReloadRequest) (console.R
 		s.log.Info().Str("zone", cmp.Or(r.Zone, "all")).Msg("holds of zones lifted on request")
 	}
 	signalChange(s.secrets.changed)
+	s.credentials.Reload()
 	if s.geo != nil && !r.Accept {
 		if err := s.geo.reload(ctx); err != nil {
 			return console.Reloaded{}, err

@@ -52,6 +52,8 @@ type server struct {
 	geo     *geoLoader       // nil without regions
 	sync    *healthsync.Sync // nil without regions
 
+	credentials *healthsync.Credentials // at etcd; nil without regions
+
 	state atomic.Pointer[regions.State] // the newest
 	facts chan struct{}                 // what other servers are told of this one has changed
 }
@@ -151,10 +153,7 @@ func (s *server) load() (*dnsserver.Snapshot, error) {
 			places, err = s.geo.load()
 			return err
 		})
-		group.Go(func() (err error) {
-			s.sync, err = healthsync.Open(s.syncConfig())
-			return err
-		})
+		group.Go(s.loadState)
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
@@ -172,6 +171,21 @@ func (s *server) load() (*dnsserver.Snapshot, error) {
 	return dnsserver.Compile(view, places, state, policy).WithSecrets(s.secrets.load()), nil
 }
 
+// loadState reads the last state and what is needed to follow etcd. Where there
+// is a state to go on from, files that cannot be used are an alarm and no more.
+func (s *server) loadState() error {
+	var faults error
+	s.credentials, faults = openCredentials(s.config, s.log)
+	var err error
+	if s.sync, err = healthsync.Open(s.syncConfig()); err != nil {
+		return err
+	}
+	if s.sync.Status().Source == healthsync.FromNone {
+		return faults
+	}
+	return nil
+}
+
 func (s *server) syncConfig() healthsync.Config {
 	endpoints := s.config.Etcd.Endpoints
 	if s.embedded != "" {
@@ -180,8 +194,8 @@ func (s *server) syncConfig() healthsync.Config {
 	return healthsync.Config{
 		ID:           s.config.ServerID,
 		Endpoints:    endpoints,
+		Credentials:  s.credentials,
 		Prefix:       s.config.Etcd.Prefix,
-		Server:       s.config.ServerID,
 		Table:        s.config.Table(),
 		StateFile:    filepath.Join(s.config.DataDir, "state.json"),
 		OverrideFile: s.config.OverrideFile(),
@@ -353,6 +367,12 @@ func (s *server) topics() []topic {
 			folders: func() []string { return []string{s.config.DataDir} },
 			wants:   func(path string) bool { return path == s.config.OverrideFile() },
 			changed: func([]string) { s.sync.ReadOverride() },
+		},
+		topic{
+			name:    "credentials",
+			folders: s.config.Etcd.Identity.Folders,
+			wants:   func(path string) bool { return slices.Contains(s.config.Etcd.Identity.Files(), path) },
+			changed: func([]string) { s.credentials.Reload() },
 		})
 }
 

@@ -40,7 +40,7 @@ what an accident looks like.`,
 				ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
 				defer cancel()
 				if all {
-					return etcdError(c, undrainAll(ctx, cmd, c, client))
+					return etcdFailure(c, undrainAll(ctx, cmd, c, client))
 				}
 				at, err := target(c, given[0], service)
 				if err != nil {
@@ -48,7 +48,7 @@ what an accident looks like.`,
 				}
 				revision, existed, err := healthsync.RemoveDrain(ctx, client, c.Etcd.Prefix, at, now)
 				if err != nil {
-					return etcdError(c, err)
+					return etcdFailure(c, err)
 				}
 				what := at.DrainKey(c.Etcd.Prefix) + " deleted"
 				if !existed {

@@ -55,7 +55,7 @@ func (w drainer) wait(ctx context.Context, revision int64) error {
 		done, err := v.look(ctx)
 		switch {
 		case err != nil:
-			return etcdError(w.config, err)
+			return etcdFailure(w.config, err)
 		case done:
 			return v.cached(ctx)
 		case v.told != before:
