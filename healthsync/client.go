@@ -78,6 +78,8 @@ func Hint(err error) string {
 		return "grant the user the role it needs, with `etcdctl role grant-permission` and `etcdctl user grant-role`"
 	case strings.Contains(err.Error(), "remote error: tls: "):
 		return "etcd refuses our certificate; see to etcd.cert and etcd.key"
+	case strings.Contains(err.Error(), "error reading server preface"):
+		return "what answers there seems to want TLS; see to etcd.endpoints"
 	}
 	return ""
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"slices"
@@ -276,8 +277,8 @@ func explainHandshake(err error) error {
 		return fmt.Errorf("%w: etcd's certificate is for other names; write one of them in etcd.endpoints, or renew it with this one", err)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fmt.Errorf("%w: renew etcd's certificate, and see to the clocks", err)
-	case errors.As(err, &record):
-		return fmt.Errorf("%w: what answers there takes no TLS; see to etcd.endpoints", err)
+	case errors.As(err, &record), errors.Is(err, io.EOF):
+		return fmt.Errorf("%w: what answers there seems to take no TLS; see to etcd.endpoints", err)
 	}
 	return err
 }

@@ -23,7 +23,7 @@ func (s *Sync) follow(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
-		s.lost(members[next], explain(err))
+		s.lost(members[next], err)
 		if listed {
 			failed, wait = 0, firstPause
 		}
@@ -130,17 +130,20 @@ func (s *Sync) ask(ctx context.Context, client *clientv3.Client) error {
 
 // lost notes why a session ended. A state that is frozen is no news each time.
 func (s *Sync) lost(endpoint string, err error) {
-	was := s.setLink(link{endpoint: endpoint, fault: err})
+	hint := Hint(err)
+	s.mu.Lock()
+	was := s.link
+	s.link = link{endpoint: endpoint, fault: explain(err), hint: cmp.Or(hint, was.hint)}
+	s.mu.Unlock()
 	log := s.config.Log.Debug()
-	if was.connected || was.fault == nil {
+	if was.connected || was.fault == nil || hint != "" && hint != was.hint {
 		log = s.config.Log.Warn()
 	}
-	log.Str("endpoint", endpoint).Err(err).Msg("etcd: not followed; the last state stays in force")
+	log.Str("endpoint", endpoint).Err(explain(err)).Msg("etcd: not followed; the last state stays in force")
 }
 
-func (s *Sync) setLink(next link) (was link) {
+func (s *Sync) setLink(next link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	was, s.link = s.link, next
-	return was
+	s.link = next
 }

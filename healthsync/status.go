@@ -108,6 +108,9 @@ func (s *Sync) alarms() []string {
 	default:
 		raise("etcd has not confirmed the state for %v: the last state stays in force; see to etcd", age.Round(time.Second))
 	}
+	if s.link.hint != "" {
+		raise("etcd cannot be followed, the last state stays in force: %s", s.link.hint)
+	}
 	if tied := s.state.Tied(); tied != 0 {
 		raise("%s stay down, though no majority of votes says so: see to the probes", strings.Join(s.config.Table.Names(tied), ", "))
 	}

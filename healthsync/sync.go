@@ -119,6 +119,7 @@ type link struct {
 	endpoint  string
 	connected bool
 	fault     error
+	hint      string // the last that a fault had since the connection; the next fault may have none
 }
 
 // Open reads the state file and the break-glass file. It does not need etcd.

@@ -18,22 +18,31 @@ type cluster struct {
 	peers   []string
 	members []*process
 	dirs    []string
+	flags   []string // of etcd, besides those that every test needs
+	access  []string // flags of etcdctl: who it is
 }
 
 // newCluster starts an etcd and waits until it has a leader.
 func newCluster(t testing.TB, h host, members int) *cluster {
 	t.Helper()
-	c := &cluster{host: h}
-	for range members {
-		c.clients = append(c.clients, "http://"+loopback(t).String())
-		c.peers = append(c.peers, "http://"+loopback(t).String())
-		c.dirs = append(c.dirs, t.TempDir())
-		c.members = append(c.members, nil)
-	}
+	c := reserve(t, h, "http", members)
 	for i := range members {
 		c.launch(t, i)
 	}
 	c.await(t)
+	return c
+}
+
+// reserve chooses the addresses of a cluster that is not started yet.
+func reserve(t testing.TB, h host, scheme string, members int) *cluster {
+	t.Helper()
+	c := &cluster{host: h}
+	for range members {
+		c.clients = append(c.clients, scheme+"://"+loopback(t).String())
+		c.peers = append(c.peers, "http://"+loopback(t).String())
+		c.dirs = append(c.dirs, t.TempDir())
+		c.members = append(c.members, nil)
+	}
 	return c
 }
 
@@ -44,12 +53,12 @@ func (c *cluster) launch(t testing.TB, i int) {
 	for j, peer := range c.peers {
 		all = append(all, fmt.Sprintf("m%d=%s", j, peer))
 	}
-	c.members[i] = start(t, c.host.command(etcd,
+	c.members[i] = start(t, c.host.command(etcd, append([]string{
 		"--name", fmt.Sprintf("m%d", i), "--data-dir", c.dirs[i], "--log-level", "error",
 		"--listen-client-urls", c.clients[i], "--advertise-client-urls", c.clients[i],
 		"--listen-peer-urls", c.peers[i], "--initial-advertise-peer-urls", c.peers[i],
 		"--initial-cluster", strings.Join(all, ","),
-		"--heartbeat-interval", "50", "--election-timeout", "500"))
+		"--heartbeat-interval", "50", "--election-timeout", "500"}, c.flags...)...))
 }
 
 // await waits until the cluster takes writes.
@@ -66,7 +75,8 @@ func (c *cluster) await(t testing.TB) {
 
 // ctl is a command of the real etcdctl.
 func (c *cluster) ctl(arguments ...string) *exec.Cmd {
-	return c.host.command(etcdctl, append([]string{"--endpoints", strings.Join(c.clients, ","), "--command-timeout=20s"}, arguments...)...)
+	who := append([]string{"--endpoints", strings.Join(c.clients, ","), "--command-timeout=20s"}, c.access...)
+	return c.host.command(etcdctl, append(who, arguments...)...)
 }
 
 func (c *cluster) drain(t testing.TB, region string) {

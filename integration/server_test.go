@@ -192,11 +192,14 @@ type status struct {
 	Server struct {
 		Degraded []string `json:"degraded"`
 	} `json:"server"`
-	State struct {
-		Source   string        `json:"source"`
-		Revision int64         `json:"revision"`
-		Alarms   []string      `json:"alarms"`
-		Rejected []rejectedKey `json:"rejected"`
+	Alarms []string `json:"alarms"`
+	State  struct {
+		Connected bool          `json:"connected"`
+		Error     string        `json:"error"`
+		Source    string        `json:"source"`
+		Revision  int64         `json:"revision"`
+		Alarms    []string      `json:"alarms"`
+		Rejected  []rejectedKey `json:"rejected"`
 	} `json:"state"`
 	Regions []struct {
 		Name  string `json:"name"`

@@ -114,25 +114,28 @@ func (d *decoder) etcd(c *Config) {
 // identity checks that we can be who we are to be at etcd.
 func (d *decoder) identity(c *Config) {
 	id := c.Etcd.Identity
-	for _, pair := range [][2]string{{"etcd.cert", "etcd.key"}, {"etcd.username", "etcd.password_file"}} {
-		for i, key := range pair {
-			if other := pair[1-i]; d.given(key) && !d.given(other) {
-				d.faultAt(key, "%s needs %s", key, other)
-			}
+	needs := func(key, value, other, needed string) {
+		if value != "" && needed == "" {
+			d.faultAt(key, "%s needs %s", key, other)
 		}
 	}
-	if d.refused["etcd.endpoints"] || len(c.Etcd.Endpoints) == 0 && !c.Etcd.Embedded {
-		return
-	}
+	needs("etcd.cert", id.Cert, "etcd.key", id.Key)
+	needs("etcd.key", id.Key, "etcd.cert", id.Cert)
+	needs("etcd.username", id.Username, "etcd.password_file", id.PasswordFile)
+	needs("etcd.password_file", id.PasswordFile, "etcd.username", id.Username)
 	for i, endpoint := range c.Etcd.Endpoints {
 		if strings.HasPrefix(endpoint, "https://") != c.Etcd.secure() {
 			d.faultAt(fmt.Sprintf("etcd.endpoints[%d]", i), "etcd.endpoints: %s beside %s; write https:// in all of them, or in none", endpoint, c.Etcd.Endpoints[0])
 		}
 	}
-	for key, value := range map[string]string{"etcd.ca": id.CA, "etcd.cert": id.Cert} {
-		if value != "" && !c.Etcd.secure() {
-			d.faultAt(key, "%s is for https:// in etcd.endpoints; without TLS it means nothing", key)
-		}
+	if c.Etcd.secure() || d.refused["etcd.endpoints"] {
+		return
+	}
+	if id.CA != "" {
+		d.faultAt("etcd.ca", "etcd.ca is for https:// in etcd.endpoints; without TLS it means nothing")
+	}
+	if id.Cert != "" {
+		d.faultAt("etcd.cert", "etcd.cert is for https:// in etcd.endpoints; without TLS it means nothing")
 	}
 	if id.Username != "" && c.Etcd.Embedded {
 		d.faultAt("etcd.username", "etcd.username is for etcd.endpoints; the embedded etcd knows no users")

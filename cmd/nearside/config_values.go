@@ -95,20 +95,6 @@ func parsePath(s string) (string, error) {
 	return s, nil
 }
 
-func parseFileName(s string) (string, error) {
-	if s == "" {
-		return "", fmt.Errorf("the path is empty; name a file or leave the key out")
-	}
-	return s, nil
-}
-
-func parseUser(s string) (string, error) {
-	if s == "" {
-		return "", fmt.Errorf("the name is empty; write a user of etcd or leave the key out")
-	}
-	return s, nil
-}
-
 // parseListen takes host:port. The host is an address or, for every address,
 // empty; port 0 lets the kernel choose.
 func parseListen(s string) (string, error) {
