@@ -42,8 +42,12 @@ var arrows = map[string]struct {
 	"yamlfault": {
 		std: []string{"bytes", "regexp", "strconv", "strings"},
 	},
+	"journal": {
+		ours:      []string{"printable"},
+		libraries: []string{"github.com/rs/zerolog"},
+	},
 	"healthsync": {
-		ours:      []string{"printable", "regions", "yamlfault"},
+		ours:      []string{"journal", "printable", "regions", "yamlfault"},
 		libraries: []string{"go.etcd.io/etcd/", "go.uber.org/zap", "google.golang.org/grpc", "github.com/rs/zerolog", "golang.org/x/sync", "gopkg.in/yaml.v3"},
 	},
 	"dnsserver": {
@@ -55,7 +59,7 @@ var arrows = map[string]struct {
 		libraries: []string{"github.com/prometheus/", "github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/net/netutil"},
 	},
 	"cmd/nearside": {
-		ours: []string{"console", "dnsserver", "geo", "healthsync", "printable", "regions", "yamlfault", "zones"},
+		ours: []string{"console", "dnsserver", "geo", "healthsync", "journal", "printable", "regions", "yamlfault", "zones"},
 		libraries: []string{
 			"github.com/spf13/", "gopkg.in/yaml.v3", "github.com/miekg/dns", "github.com/fsnotify/fsnotify", "github.com/rs/zerolog", "golang.org/x/sync", "golang.org/x/sys", "go.etcd.io/etcd/client/",
 		},

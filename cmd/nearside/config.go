@@ -89,6 +89,9 @@ func (c *Config) fault(key, format string, arguments ...any) Fault {
 // ControlSocket is the path of the unix socket of `status`, `reload` and `state accept`.
 func (c *Config) ControlSocket() string { return filepath.Join(c.DataDir, "control.sock") }
 
+// Journal is where the server keeps a record of what was written and decided.
+func (c *Config) Journal() string { return filepath.Join(c.DataDir, "journal.jsonl") }
+
 // keptZones is where the last good versions of zones are kept.
 func (c *Config) keptZones() string { return filepath.Join(c.DataDir, "zones") }
 

@@ -12,6 +12,7 @@ import (
 
 	"nearside/console"
 	"nearside/dnsserver"
+	"nearside/journal"
 	"nearside/zones"
 )
 
@@ -57,6 +58,7 @@ func (s *server) addRegions(status *console.Status) {
 	status.Geography = &geography
 	status.Reloads = append(status.Reloads, reloads)
 	status.Alarms = append(append(status.Alarms, state.Alarms...), s.credentials.Alarms(time.Now())...)
+	status.Alarms = append(status.Alarms, s.journal.Alarms()...)
 	if bad != "" {
 		status.Alarms = append(status.Alarms, fmt.Sprintf("%s; instead %s of %s is used", bad, geography.Name, geography.Built.Format(time.DateOnly)))
 	}
@@ -136,6 +138,7 @@ func (s *server) AcceptState(context.Context) error {
 	err := s.sync.Accept()
 	if err == nil {
 		s.log.Info().Msg("the state of etcd was accepted on request")
+		s.journal.Append(journal.Entry{Kind: journal.Server, Event: "accept", Why: "`state accept` on this machine"})
 	}
 	return err
 }

@@ -22,6 +22,7 @@ import (
 	"nearside/console"
 	"nearside/dnsserver"
 	"nearside/healthsync"
+	"nearside/journal"
 	"nearside/regions"
 	"nearside/zones"
 )
@@ -39,6 +40,7 @@ type server struct {
 	phase   atomic.Value // console.Phase; what load makes may be looked at once it is Serving
 
 	lock     *os.File
+	journal  *journal.Journal // nil without regions
 	dns      *dnsserver.Server
 	admin    net.Listener
 	control  net.Listener // nil where controlFault says why
@@ -85,10 +87,17 @@ func (s *server) bind() (err error) {
 	case err != nil:
 		return err
 	}
-	if s.config.Etcd.Embedded && s.config.Table().Len() > 0 {
-		s.embedded, err = freeURL(s.config.Etcd.EmbeddedListen)
+	if s.config.Table().Len() == 0 {
+		return nil
 	}
-	return err
+	if s.config.Etcd.Embedded {
+		if s.embedded, err = freeURL(s.config.Etcd.EmbeddedListen); err != nil {
+			return err
+		}
+	}
+	s.journal = journal.Open(s.config.Journal(), journal.DefaultLimit, s.config.ServerID, s.log)
+	s.journal.Append(journal.Entry{Kind: journal.Server, Event: "start", Why: "version " + version()})
+	return nil
 }
 
 // diskFails reports whether an error is the disk's: that is no reason not to
@@ -397,6 +406,10 @@ func (s *server) announce() {
 
 // close gives back what bind took.
 func (s *server) close() {
+	if s.journal != nil {
+		s.journal.Append(journal.Entry{Kind: journal.Server, Event: "stop"})
+		s.journal.Close() // BEFORE the lock is given up: it has one writer
+	}
 	if s.admin != nil {
 		s.admin.Close()
 	}
