@@ -125,7 +125,7 @@ func FuzzState(f *testing.F) {
 		if _, err := decodeState(payload); err == nil && !bytes.HasPrefix(payload, []byte(stateMagic)) {
 			t.Fatal("taken without a sum")
 		}
-		content := append(stateHeader(payload), payload...)
+		content := append(stateHeader(stateVersion, payload), payload...)
 		v, err := decodeState(content)
 		s := opened(t, t.TempDir(), content)
 		if err != nil {

@@ -34,7 +34,7 @@ func (s *Sync) keep(ctx context.Context) {
 func (s *Sync) save() error {
 	content, err := s.snapshot().encode()
 	if err == nil {
-		err = writeAtomic(s.config.StateFile, content)
+		err = s.file.store(content)
 	}
 	if err != nil {
 		err = fmt.Errorf("the state file cannot be written, so a restart without etcd would start from an older state: %w", err)

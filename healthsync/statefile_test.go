@@ -3,6 +3,7 @@ package healthsync
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -67,30 +68,142 @@ func isRefused(t testing.TB, s *Sync, content []byte) {
 	if state.Cluster != 0 || state.Revision != 0 || s.source != FromNone || state.Usual(regions.Anyone) != s.config.Table.All() || len(s.ledger.entries) != 0 || s.frozen != nil {
 		t.Fatalf("half a state: %+v", state)
 	}
-	if !errors.Is(s.damage, errDamaged) || !slices.Contains(s.Status().Alarms, s.damage.Error()) {
+	aside := s.config.StateFile + ".damaged"
+	if errors.Is(s.damage, errNewer) { // the damage is in the digits of its version
+		aside = s.config.StateFile + ".newer"
+	} else if !errors.Is(s.damage, errDamaged) {
+		t.Fatalf("no reason: %v", s.damage)
+	}
+	if !slices.Contains(s.Status().Alarms, s.damage.Error()) {
 		t.Fatalf("no alarm: %v", s.damage)
 	}
-	if aside, err := os.ReadFile(s.config.StateFile + ".damaged"); err != nil || !bytes.Equal(aside, content) {
+	if aside, err := os.ReadFile(aside); err != nil || !bytes.Equal(aside, content) {
 		t.Fatalf("not set aside: %v", err)
 	}
 }
 
-// Each octet changed, each length too short, and something behind the end.
+// damages calls try with ways to damage a file: each octet with one bit changed,
+// with all, and zeroed; each length too short; zeros up to the end from each octet
+// on, as a crash may leave them; and something behind the end.
+func damages(content []byte, try func(damaged []byte)) {
+	damaged := make([]byte, len(content))
+	for i := range content {
+		for _, bits := range []byte{1 << (i % 8), 0xff, content[i]} {
+			copy(damaged, content)
+			damaged[i] ^= bits
+			try(damaged)
+		}
+		try(content[:i])
+		copy(damaged, content)
+		clear(damaged[i:])
+		try(damaged)
+	}
+	try(append(slices.Clone(content), '\n'))
+}
+
+// Each octet with each other value.
+func TestChangedOctet(t *testing.T) {
+	t.Parallel()
+	content := stateContent(t)
+	for i := range content {
+		for bits := 1; bits < 256; bits++ {
+			content[i] ^= byte(bits)
+			if _, err := decodeState(content); !errors.Is(err, errDamaged) && !errors.Is(err, errNewer) {
+				t.Fatalf("octet %d with %02x: %v", i, content[i], err)
+			}
+			content[i] ^= byte(bits)
+		}
+	}
+}
+
+// A damaged state file and none before it: a clear refusal.
 func TestDamagedState(t *testing.T) {
 	t.Parallel()
 	folder, good := t.TempDir(), stateContent(t)
 	isWhole(t, opened(t, folder, good))
-	for i := range good {
-		for _, bits := range []byte{0xff, 1 << (i % 8)} {
-			content := slices.Clone(good)
-			content[i] ^= bits
-			isRefused(t, opened(t, folder, content), content)
-		}
-		isRefused(t, opened(t, folder, good[:i]), good[:i])
-	}
-	longer := append(slices.Clone(good), '\n')
-	isRefused(t, opened(t, folder, longer), longer)
+	damages(good, func(content []byte) { isRefused(t, opened(t, folder, content), content) })
 	isWhole(t, opened(t, folder, good))
+}
+
+// A damaged state file beside the one before it: that is taken, and whole. A
+// damage to the one before it does no harm to the state file.
+func TestStateBeforeDamaged(t *testing.T) {
+	t.Parallel()
+	folder, good := t.TempDir(), stateContent(t)
+	s := opened(t, folder, good)
+	if err := s.save(); err != nil { // the file before it is now as good
+		t.Fatal(err)
+	}
+	previous := s.config.StateFile + ".old"
+	if old, err := os.ReadFile(previous); err != nil || !bytes.Equal(old, good) {
+		t.Fatalf("the file before it is not as it was: %v", err)
+	}
+	newer, err := saved{Cluster: 1, Revision: 43}.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	damages(newer, func(content []byte) {
+		s := opened(t, folder, content)
+		if len(content) == 0 { // somebody emptied it
+			isRefused(t, s, content)
+			return
+		}
+		if !strings.Contains(fmt.Sprint(s.damage), "started from the one before it, which etcd confirmed at 2026-11-23T18:00:00Z") {
+			t.Fatalf("no alarm: %v", s.damage)
+		}
+		s.damage = nil
+		isWhole(t, s)
+	})
+	damages(good, func(content []byte) {
+		if err := os.WriteFile(previous, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		isWhole(t, opened(t, folder, good))
+	})
+	// Both are damaged.
+	s = opened(t, folder, good[:20])
+	isRefused(t, s, good[:20])
+	if !strings.Contains(s.damage.Error(), "was not taken either") {
+		t.Errorf("%v", s.damage)
+	}
+	// What is written after a damaged file leaves the good one before it alone.
+	if err := os.WriteFile(previous, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = opened(t, folder, newer[:20])
+	if err := s.save(); err != nil {
+		t.Fatal(err)
+	}
+	if old, err := os.ReadFile(previous); err != nil || !bytes.Equal(old, good) {
+		t.Errorf("the file before it was replaced: %v", err)
+	}
+	// Who removes the state file wants none.
+	if err := os.Remove(s.config.StateFile); err != nil {
+		t.Fatal(err)
+	}
+	if again := open(s.config, s.pace, s.now); again.source != FromNone || again.damage != nil {
+		t.Errorf("without a state file: %s, %v", again.source, again.damage)
+	}
+}
+
+// A state file of a later version is kept for that.
+func TestNewerState(t *testing.T) {
+	folder := t.TempDir()
+	payload := []byte(`{"cluster":"1","revision":43,"invented":"later"}`)
+	content := append(stateHeader(stateVersion+1, payload), payload...)
+	s := opened(t, folder, content)
+	want := fmt.Sprintf("a newer version of nearside wrote it: it has format %d, and this version reads up to %d; it is set aside as %s.newer; started without it",
+		stateVersion+1, stateVersion, s.config.StateFile)
+	if s.source != FromNone || !strings.HasSuffix(fmt.Sprint(s.damage), want) {
+		t.Errorf("%s: %v, want %s", s.source, s.damage, want)
+	}
+	if aside, err := os.ReadFile(s.config.StateFile + ".newer"); err != nil || !bytes.Equal(aside, content) {
+		t.Errorf("not set aside: %v", err)
+	}
+	for _, version := range []int{0, -1} {
+		content := append(stateHeader(version, payload), payload...)
+		isRefused(t, opened(t, folder, content), content)
+	}
 }
 
 // The sum matches, but this is not what a server writes.
@@ -110,7 +223,7 @@ func TestForgedState(t *testing.T) {
 		`{"keys":[{"key":"a"`:          "unexpected EOF",
 		`{"override":{"drain":"all"}}`: "cannot unmarshal string",
 	} {
-		content := append(stateHeader([]byte(payload)), payload...)
+		content := append(stateHeader(stateVersion, []byte(payload)), payload...)
 		s := opened(t, t.TempDir(), content)
 		isRefused(t, s, content)
 		if !strings.Contains(s.damage.Error(), want) {
@@ -130,7 +243,7 @@ func TestUncleanWrite(t *testing.T) {
 			if err := os.WriteFile(temporary, left, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			v, err := readState(filepath.Join(folder, "state"))
+			v, err := (&stateFile{path: filepath.Join(folder, "state")}).load()
 			if err != nil || v.Cluster != 0 {
 				t.Errorf("before the first state: %+v, %v", v, err)
 			}

@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -84,6 +83,7 @@ type Sync struct {
 	now      func() time.Time
 	rejected zerolog.Logger // for values that are not understood, which anybody can write fast
 	opened   time.Time
+	file     stateFile // of the goroutine that keeps it
 
 	reading sync.Mutex    // one reading of the break-glass file at a time
 	changed chan struct{} // wakes publish: the ledger or the break-glass file changed
@@ -135,12 +135,13 @@ func open(config Config, pace pace, now func() time.Time) *Sync {
 		config: config, pace: pace, now: now, opened: now(),
 		rejected: config.Log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second}),
 		changed:  make(chan struct{}, 1), unsaved: make(chan struct{}, 1), again: make(chan struct{}, 1), duties: make(chan struct{}, 1), untold: make(chan struct{}, 1),
-		source: FromNone,
+		source: FromNone, file: stateFile{path: config.StateFile},
 	}
 	s.ledger = s.newLedger()
-	v, err := readState(config.StateFile)
+	v, err := s.file.load()
 	if err != nil {
-		s.refuse(err)
+		s.damage = err
+		s.config.Log.Error().Err(err).Msg("state file")
 	}
 	s.restore(v)
 	s.override, s.overrideFault = s.readOverride(v.Override)
@@ -162,21 +163,6 @@ func (s *Sync) restore(v saved) {
 	// Wall clocks may have been set between the runs: an age is never negative.
 	s.confirmed = s.now().Add(-max(0, s.now().Round(0).Sub(v.Confirmed)))
 	s.ledger.load(v, s.confirmed.Round(0).UTC())
-}
-
-// refuse sets a damaged state file aside, so that it is there to look at and
-// the next one can be written.
-func (s *Sync) refuse(err error) {
-	s.damage = fmt.Errorf("the state file %s was not taken: %w; started without it", s.config.StateFile, err)
-	if errors.Is(err, errDamaged) {
-		aside := s.config.StateFile + ".damaged"
-		if err := os.Rename(s.config.StateFile, aside); err != nil {
-			s.damage = fmt.Errorf("%w; setting it aside: %w", s.damage, err)
-		} else {
-			s.damage = fmt.Errorf("%w and set it aside as %s", s.damage, aside)
-		}
-	}
-	s.config.Log.Error().Err(s.damage).Msg("state file")
 }
 
 func (s *Sync) logStart() {

@@ -285,7 +285,7 @@ func rewrite(t *testing.T, folder string, v saved) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeAtomic(filepath.Join(folder, "state"), content); err != nil {
+	if err := (&stateFile{path: filepath.Join(folder, "state")}).store(content); err != nil {
 		t.Fatal(err)
 	}
 }
