@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,8 +126,7 @@ func TestDamagedState(t *testing.T) {
 	isWhole(t, opened(t, folder, good))
 }
 
-// A damaged state file beside the one before it: that is taken, and whole. A
-// damage to the one before it does no harm to the state file.
+// A damaged state file beside the one before it: that is taken, and whole.
 func TestStateBeforeDamaged(t *testing.T) {
 	t.Parallel()
 	folder, good := t.TempDir(), stateContent(t)
@@ -154,23 +154,26 @@ func TestStateBeforeDamaged(t *testing.T) {
 		s.damage = nil
 		isWhole(t, s)
 	})
-	damages(good, func(content []byte) {
-		if err := os.WriteFile(previous, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		isWhole(t, opened(t, folder, good))
-	})
 	// Both are damaged.
+	if err := os.WriteFile(previous, good[1:], 0o600); err != nil {
+		t.Fatal(err)
+	}
 	s = opened(t, folder, good[:20])
 	isRefused(t, s, good[:20])
 	if !strings.Contains(s.damage.Error(), "was not taken either") {
 		t.Errorf("%v", s.damage)
 	}
-	// What is written after a damaged file leaves the good one before it alone.
+	// What cannot be read at all does not become the one before.
 	if err := os.WriteFile(previous, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s = opened(t, folder, newer[:20])
+	if err := syscall.Mkfifo(s.config.StateFile, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(s.config, s.pace, s.now)
+	if !strings.Contains(fmt.Sprint(s.damage), "is no regular file; started from the one before it") {
+		t.Errorf("%v", s.damage)
+	}
 	if err := s.save(); err != nil {
 		t.Fatal(err)
 	}

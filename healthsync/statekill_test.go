@@ -182,3 +182,41 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
+
+// Whenever somebody looks there is a state file, and the one that it says.
+func TestAlwaysThere(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state")
+	f := stateFile{path: path}
+	store := func(revision int64) {
+		content, err := stateAt(revision).encode()
+		if err == nil {
+			err = f.store(content)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	store(1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for revision := int64(2); revision < 200; revision++ {
+			store(revision)
+		}
+	}()
+	for last := int64(1); ; {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		v, err := readState(path)
+		if err != nil || v.Revision < last {
+			t.Errorf("after revision %d: %d, %v", last, v.Revision, err)
+			<-done
+			return
+		}
+		last = v.Revision
+	}
+}
