@@ -50,16 +50,20 @@ var arrows = map[string]struct {
 		ours:      []string{"journal", "printable", "regions", "yamlfault"},
 		libraries: []string{"go.etcd.io/etcd/", "go.uber.org/zap", "google.golang.org/grpc", "github.com/rs/zerolog", "golang.org/x/sync", "gopkg.in/yaml.v3"},
 	},
+	"probes": {
+		ours:      []string{"printable"},
+		libraries: []string{"go.etcd.io/etcd/", "github.com/rs/zerolog"},
+	},
 	"dnsserver": {
 		ours:      []string{"zones", "geo", "regions"},
 		libraries: []string{"github.com/dchest/siphash", "github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/sys"},
 	},
 	"console": {
-		ours:      []string{"dnsserver", "geo", "healthsync", "printable", "regions", "zones"},
+		ours:      []string{"dnsserver", "geo", "healthsync", "printable", "probes", "regions", "zones"},
 		libraries: []string{"github.com/prometheus/", "github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/net/netutil"},
 	},
 	"cmd/nearside": {
-		ours: []string{"console", "dnsserver", "geo", "healthsync", "journal", "printable", "regions", "yamlfault", "zones"},
+		ours: []string{"console", "dnsserver", "geo", "healthsync", "journal", "printable", "probes", "regions", "yamlfault", "zones"},
 		libraries: []string{
 			"github.com/spf13/", "gopkg.in/yaml.v3", "github.com/miekg/dns", "github.com/fsnotify/fsnotify", "github.com/rs/zerolog", "golang.org/x/sync", "golang.org/x/sys", "go.etcd.io/etcd/client/",
 		},

@@ -194,6 +194,9 @@ func (s scrape) status(now Status) {
 			s.gauge(override, 1, region, "up")
 		}
 	}
+	if now.Probes != nil {
+		s.probes(*now.Probes)
+	}
 	s.zones(now.Zones)
 	for _, r := range now.Reloads {
 		s.counter(reloads, r.OK, r.What, "ok")

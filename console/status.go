@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"nearside/healthsync"
+	"nearside/probes"
 	"nearside/zones"
 )
 
@@ -28,7 +29,8 @@ type Status struct {
 	State     *healthsync.Status `json:"state"` // nil without regions
 	Regions   []Region           `json:"regions"`
 	Zones     []Zone             `json:"zones"`
-	Geography *Geography         `json:"geography"` // nil without regions
+	Geography *Geography         `json:"geography"`        // nil without regions
+	Probes    *probes.State      `json:"probes,omitempty"` // of this process
 	Reloads   []Reload           `json:"reloads"`
 	Alarms    []string           `json:"alarms"` // what an operator must look at
 }

@@ -30,6 +30,7 @@ func (s Status) WriteText(w io.Writer, now time.Time) error {
 	}
 	writeState(out, s.State)
 	writeRegions(out, s.Regions)
+	writeProbes(out, s.Probes)
 	writeRejected(out, s.State)
 	writeZones(out, s.Zones)
 	s.Geography.write(out, now)

@@ -1,6 +1,9 @@
 package probes
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Status is what somebody is found to be.
 type Status uint8
@@ -13,6 +16,19 @@ const (
 )
 
 func (s Status) String() string { return [...]string{"unknown", "up", "down"}[s] }
+
+// MarshalText writes the status as its word.
+func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (s *Status) UnmarshalText(text []byte) error {
+	for *s = Unknown; *s <= Down; *s++ {
+		if s.String() == string(text) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no status", text)
+}
 
 // health is what the results of a probe add up to. It asks no clock.
 type health struct {

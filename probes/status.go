@@ -16,7 +16,7 @@ type Result struct {
 	Region  string        `json:"region"`
 	Service string        `json:"service,omitempty"`
 	Target  string        `json:"target"`
-	Status  string        `json:"status"` // unknown, up or down
+	Status  Status        `json:"status"`
 	Since   time.Time     `json:"since"`
 	Detail  string        `json:"detail,omitempty"` // why it is down
 	Last    time.Time     `json:"last"`             // when the last check came to a result; zero if none did
@@ -41,7 +41,7 @@ func (p *Prober) State() State {
 	for i, r := range p.runners {
 		result := Result{
 			Region: r.probe.Region, Service: r.probe.Service, Target: r.probe.Name(),
-			Status: r.health.status.String(), Since: r.health.since, Detail: r.why(),
+			Status: r.health.status, Since: r.health.since, Detail: r.why(),
 			Took: r.took, Passed: r.passed, Failed: r.failed, Void: r.void,
 		}
 		if r.passed+r.failed > 0 {

@@ -9,9 +9,8 @@ import (
 	"strings"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // How long things take. A lease outlives three turns in vain, one at each member
@@ -71,13 +70,14 @@ func (p *Prober) setLive(live bool, fault error) {
 type session struct {
 	*Prober
 	lease   clientv3.LeaseID
-	renewed time.Time          // when the last renewal that went well was asked for
-	owned   int64              // create revision of probes/HOST
+	renewed time.Time           // when the last renewal that went well was asked for
+	current time.Time           // when etcd last had all votes
 	written map[*subject]Status // what etcd has
+	fault   string              // why it does not take a vote
 }
 
 var (
-	errTaken = errors.New("the key of this host is gone from etcd, or another process made it")
+	errTaken = errors.New("the key of this host was deleted from etcd, or its lease ran out")
 	errEnded = errors.New("the lease ran out")
 )
 
@@ -87,6 +87,12 @@ func (p *Prober) session(ctx context.Context) error {
 		return err
 	}
 	s := &session{Prober: p, renewed: time.Now(), written: make(map[*subject]Status)}
+	// To ask first saves a cluster the leases of a process that waits for another.
+	if free, err := s.commit(ctx, s.free(), nil); err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	} else if !free {
+		return s.held()
+	}
 	granted, err := request(ctx, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
 		return p.config.Client.Grant(ctx, int64(leaseTime/time.Second))
 	})
@@ -119,9 +125,7 @@ func request[T any](ctx context.Context, ask func(context.Context) (T, error)) (
 	return answer, err
 }
 
-// follow renews the lease and writes what changes. Errors of etcd end the
-// session only when the lease cannot be there any more: until then what is
-// written last is the newest.
+// follow renews the lease and writes what changes.
 func (s *session) follow(ctx context.Context) error {
 	turns := time.NewTicker(turn)
 	defer turns.Stop()
@@ -138,15 +142,32 @@ func (s *session) follow(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := s.write(ctx); errors.Is(err, errTaken) {
+		if err := s.keep(ctx); err != nil {
 			return err
-		} else if err != nil && ctx.Err() == nil {
-			s.config.Log.Warn().Err(err).Msg("probes: etcd does not take a vote; trying again")
 		}
 	}
 }
 
-// renew renews the lease, and fails only if that is lost.
+// keep writes what changed. Where etcd renews the lease but takes no vote for
+// long, the session must end: what etcd has would count, and is not true.
+func (s *session) keep(ctx context.Context) error {
+	err := s.write(ctx)
+	switch {
+	case err == nil:
+		s.current, s.fault = time.Now(), ""
+	case errors.Is(err, errTaken):
+		return err
+	case s.renewed.Sub(s.current) > leaseTime:
+		return fmt.Errorf("etcd takes no votes: %w", err)
+	case err.Error() != s.fault && ctx.Err() == nil:
+		s.fault = err.Error()
+		s.config.Log.Warn().Err(err).Msg("probes: etcd does not take a vote; trying again")
+	}
+	return nil
+}
+
+// renew renews the lease, and fails only where etcd says that it is lost: one
+// that did not answer may well have kept it.
 func (s *session) renew(ctx context.Context) error {
 	asked := time.Now()
 	_, err := request(ctx, func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
@@ -155,10 +176,11 @@ func (s *session) renew(ctx context.Context) error {
 	switch {
 	case err == nil:
 		s.renewed = asked
+		s.setLive(true, nil)
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return errEnded
-	case time.Since(s.renewed) > leaseTime:
-		return fmt.Errorf("%w: etcd: %w", errEnded, err)
+	case time.Since(s.renewed) > leaseTime && ctx.Err() == nil:
+		s.setLive(false, fmt.Errorf("etcd: %w", err))
 	}
 	return nil
 }
@@ -175,19 +197,23 @@ func (s *session) begin(ctx context.Context) error {
 	}
 	// Before it is there, nobody's votes as this host count: what is half
 	// written then does no harm.
-	key := s.key("probes/" + s.config.Host)
-	writes = append(writes, clientv3.OpPut(key, time.Now().UTC().Format(time.RFC3339), clientv3.WithLease(s.lease)))
+	writes = append(writes, clientv3.OpPut(s.hostKey(), time.Now().UTC().Format(time.RFC3339), clientv3.WithLease(s.lease)))
 	for some := range slices.Chunk(writes, maxWrites) {
-		done, err := s.commit(ctx, clientv3.Compare(clientv3.CreateRevision(key), "=", 0), some)
-		if err != nil {
+		switch done, err := s.commit(ctx, s.free(), some); {
+		case err != nil:
 			return fmt.Errorf("etcd: %w", err)
+		case done:
+			continue
 		}
-		if !done.Succeeded {
-			return fmt.Errorf("%s is there already: another process has probed as %s less than %v ago; if it still does, give one of them another --host", key, s.config.Host, leaseTime)
+		// It may have been us, in a request that seemed to fail.
+		if mine, err := s.commit(ctx, s.mine(), nil); err != nil {
+			return fmt.Errorf("etcd: %w", err)
+		} else if !mine {
+			return s.held()
 		}
-		s.owned = done.Header.Revision
 	}
 	s.note(due)
+	s.current = time.Now()
 	return nil
 }
 
@@ -196,12 +222,9 @@ func (s *session) write(ctx context.Context) error {
 	writes, due := s.due()
 	for len(writes) > 0 {
 		n := min(len(writes), maxWrites)
-		mine := clientv3.Compare(clientv3.CreateRevision(s.key("probes/"+s.config.Host)), "=", s.owned)
-		done, err := s.commit(ctx, mine, writes[:n])
-		if err != nil {
+		if done, err := s.commit(ctx, s.mine(), writes[:n]); err != nil {
 			return err
-		}
-		if !done.Succeeded {
+		} else if !done {
 			return errTaken
 		}
 		s.note(due[:n])
@@ -210,18 +233,39 @@ func (s *session) write(ctx context.Context) error {
 	return nil
 }
 
-// commit writes if a condition holds. It asks as many times as there are members:
-// one of them may be cut off. To write the same again does no harm.
-func (s *session) commit(ctx context.Context, condition clientv3.Cmp, writes []clientv3.Op) (done *clientv3.TxnResponse, err error) {
+// mine is the condition that probes/HOST is the key of this session.
+func (s *session) mine() clientv3.Cmp {
+	return clientv3.Compare(clientv3.LeaseValue(s.hostKey()), "=", int64(s.lease))
+}
+
+// free is the condition that there is no probes/HOST.
+func (s *session) free() clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(s.hostKey()), "=", 0)
+}
+
+// held says that probes/HOST is there and not of this session.
+func (s *session) held() error {
+	return fmt.Errorf("%s is there already: another process probed as %s less than %v ago; if it still does, give one of them another --host",
+		s.hostKey(), s.config.Host, leaseTime)
+}
+
+// commit writes if a condition holds, and reports whether it did. It asks as many
+// times as there are members, for one of them may be cut off: to write the same
+// again does no harm.
+func (s *session) commit(ctx context.Context, condition clientv3.Cmp, writes []clientv3.Op) (done bool, err error) {
 	for range s.config.Client.Endpoints() {
-		done, err = request(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		var answer *clientv3.TxnResponse
+		answer, err = request(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 			return s.config.Client.Txn(ctx).If(condition).Then(writes...).Commit()
 		})
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
+			return answer.Succeeded, nil
+		}
+		if ctx.Err() != nil {
 			break
 		}
 	}
-	return done, err
+	return false, err
 }
 
 // written is a vote that was written.
@@ -250,6 +294,8 @@ func (s *session) note(due []written) {
 }
 
 func (s *session) key(below string) string { return s.config.Prefix + "/" + below }
+
+func (s *session) hostKey() string { return s.key("probes/" + s.config.Host) }
 
 func (s *session) voteKey(about *subject) string {
 	if about.service == "" {
@@ -312,4 +358,3 @@ func (s *session) compare(ctx context.Context) (stray []string, err error) {
 	}
 	return stray, nil
 }
-

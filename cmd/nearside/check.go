@@ -145,6 +145,11 @@ func checkAll(cmd *cobra.Command, r *findings, static bool) {
 		}
 	}
 	checkCredentials(c, r)
+	if _, err := c.probeList(); errors.As(err, &faults) {
+		for _, f := range faults {
+			r.fault(f.String())
+		}
+	}
 	geography := checkGeography(c, r)
 	records := 0
 	for _, z := range list {

@@ -84,7 +84,7 @@ by commas: NEARSIDE_SERVER_LISTEN=192.0.2.53:53,[2001:db8::53]:53.`,
 	root.PersistentFlags().String("config", defaultConfigFile, "the configuration `file`")
 	addSettingFlags(root.PersistentFlags())
 	root.AddCommand(serveCommand(), checkCommand(), statusCommand(), drainCommand(), undrainCommand(), forgetCommand(), logCommand(),
-		reloadCommand(), stateCommand(), versionCommand())
+		probeCommand(), reloadCommand(), stateCommand(), versionCommand())
 	return root
 }
 

@@ -44,6 +44,8 @@ type Config struct {
 	MaxOut          int           // percent of the regions' weight that drains may put out
 	Hold            time.Duration // from the return of a region that was sick until it is used
 	Ramp            time.Duration // from then until all its clients are back
+	Probe           bool          // whether serve runs the probes
+	Probes          []probeConfig // see probeList
 
 	table  *regions.Table // regions, services and rules
 	places places         // for faults that show later
@@ -150,6 +152,7 @@ var settings = []setting[Config]{
 	scalar("server.rate_limit", integer, func(c *Config) *int { return &c.RateLimit }, between(0, 1_000_000)),
 	scalar("server.rate_limit_slip", integer, func(c *Config) *int { return &c.RateLimitSlip }, between(0, 100)),
 	list("server.rate_limit_exempt", func(c *Config) *[]netip.Prefix { return &c.RateLimitExempt }, parseClients),
+	scalar("server.probe", boolean, func(c *Config) *bool { return &c.Probe }, parseBool),
 	scalar("server.cookie_secrets", text, func(c *Config) *string { return &c.CookieSecrets }, parsePath),
 	scalar("admin.listen", text, func(c *Config) *string { return &c.AdminListen }, parseListen),
 	scalar("data_dir", text, func(c *Config) *string { return &c.DataDir }, parsePath),
@@ -209,6 +212,9 @@ func Load(path string, over Overlay) (c *Config, warnings []string, err error) {
 // warnings names what is allowed and yet seldom meant.
 func (c *Config) warnings() []string {
 	var list []string
+	if c.Probe && len(c.Probes) == 0 {
+		list = append(list, c.fault("server.probe", "server.probe does nothing: there are no probes").String())
+	}
 	if len(c.Regions) == 0 && (c.Etcd.Embedded || len(c.Etcd.Endpoints) > 0) {
 		list = append(list, c.fault("etcd", "etcd is not used: there are no regions to drain").String())
 	}

@@ -24,6 +24,7 @@ func (d *decoder) finish(c *Config) {
 	d.etcd(c)
 	d.identity(c)
 	d.regionFields(c)
+	d.probeFields(c)
 	if c.table = d.table(c.Regions); c.table != nil {
 		d.services(c)
 	}

@@ -35,6 +35,12 @@ func scalar[T, V any](key string, k kind, field func(*T) *V, parse func(string) 
 	}}
 }
 
+// of returns the setting with elements of another kind.
+func (s setting[T]) of(k kind) setting[T] {
+	s.kind = k
+	return s
+}
+
 func list[T, V any](key string, field func(*T) *[]V, parse func(string) (V, error)) setting[T] {
 	return setting[T]{
 		key: key, kind: text, list: true,

@@ -25,6 +25,7 @@ var (
 	wholeNumber   = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 	decimalNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`)
 	keyPrefix     = regexp.MustCompile(`^(/[A-Za-z0-9._-]+)+$`)
+	hostLabel     = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$`)
 )
 
 func parseAny(s string) (string, error) { return s, nil }

@@ -43,6 +43,13 @@ func (s *server) Status() console.Status {
 		s.addRegions(&status)
 	}
 	status.Server.Degraded = slices.Clone(status.Alarms)
+	if s.probes != nil {
+		state := s.probes.State()
+		status.Probes = &state
+		if why := console.NotLive(&state); why != "" {
+			status.Server.Degraded = append(status.Server.Degraded, why)
+		}
+	}
 	if status.State != nil && !status.State.Connected {
 		status.Server.Degraded = append(status.Server.Degraded, "etcd is not connected")
 	}

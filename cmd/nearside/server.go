@@ -23,6 +23,7 @@ import (
 	"nearside/dnsserver"
 	"nearside/healthsync"
 	"nearside/journal"
+	"nearside/probes"
 	"nearside/regions"
 	"nearside/zones"
 )
@@ -53,6 +54,9 @@ type server struct {
 	secrets *secretLoader
 	geo     *geoLoader       // nil without regions
 	sync    *healthsync.Sync // nil without regions
+	probes  *probes.Prober   // nil unless they run in here
+
+	endProbes func() error // closes their client
 
 	credentials *healthsync.Credentials // at etcd; nil without regions
 
@@ -164,6 +168,13 @@ func (s *server) load() (*dnsserver.Snapshot, error) {
 		})
 		group.Go(s.loadState)
 	}
+	if s.config.Probe && len(s.config.Probes) > 0 {
+		group.Go(func() (err error) {
+			credentials, _ := openCredentials(s.config, s.log) // loadState says what is wrong with them
+			s.probes, s.endProbes, err = newProber(s.config, s.endpoints(), credentials, s.config.ServerID, s.log)
+			return err
+		})
+	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
@@ -195,14 +206,18 @@ func (s *server) loadState() error {
 	return nil
 }
 
-func (s *server) syncConfig() healthsync.Config {
-	endpoints := s.config.Etcd.Endpoints
+// endpoints is where this server finds etcd.
+func (s *server) endpoints() []string {
 	if s.embedded != "" {
-		endpoints = []string{s.embedded}
+		return []string{s.embedded}
 	}
+	return s.config.Etcd.Endpoints
+}
+
+func (s *server) syncConfig() healthsync.Config {
 	return healthsync.Config{
 		ID:           s.config.ServerID,
-		Endpoints:    endpoints,
+		Endpoints:    s.endpoints(),
 		Credentials:  s.credentials,
 		Prefix:       s.config.Etcd.Prefix,
 		Table:        s.config.Table(),
@@ -290,6 +305,12 @@ func (s *server) start(ctx context.Context, group *errgroup.Group, snapshot *dns
 		loop(s.geo.run)
 		loop(s.sync.Run)
 		loop(s.tellFacts)
+	}
+	if s.probes != nil {
+		group.Go(func() error {
+			s.probes.Run(ctx)
+			return s.endProbes()
+		})
 	}
 	watcher := newWatcher(s.log, s.topics()...)
 	s.zones.written(nil) // between their load and now nobody watched
