@@ -93,6 +93,14 @@ func newProber(list []Probe, config Config, check func(context.Context, *Probe) 
 
 // Run probes and votes until ctx ends; then the votes stop counting.
 func (p *Prober) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { p.probe(ctx) })
+	p.tell(ctx)
+	wg.Wait()
+}
+
+// probe runs all probes until ctx ends.
+func (p *Prober) probe(ctx context.Context) {
 	start := time.Now()
 	p.mu.Lock()
 	for _, r := range p.runners {
@@ -103,7 +111,6 @@ func (p *Prober) Run(ctx context.Context) {
 	for _, r := range p.runners {
 		wg.Go(func() { p.run(ctx, r, start) })
 	}
-	p.tell(ctx)
 	wg.Wait()
 }
 

@@ -70,11 +70,11 @@ func probe(ctx context.Context, c *Config, host string, log zerolog.Logger) erro
 	if err != nil {
 		return err
 	}
-	prober, closeClient, err := newProber(c, c.etcdEndpoints(), credentials, host, log)
+	prober, end, err := newProber(c, c.etcdEndpoints(), credentials, host, log)
 	if err != nil {
 		return err
 	}
-	defer closeClient()
+	defer end()
 	admin, err := net.Listen("tcp", c.AdminListen)
 	if err != nil {
 		return taken(err, "admin.listen")
@@ -95,7 +95,7 @@ func probe(ctx context.Context, c *Config, host string, log zerolog.Logger) erro
 }
 
 // newProber makes a prober with a client of its own, which the caller closes.
-func newProber(c *Config, endpoints []string, credentials *healthsync.Credentials, host string, log zerolog.Logger) (*probes.Prober, func() error, error) {
+func newProber(c *Config, endpoints []string, credentials *healthsync.Credentials, host string, log zerolog.Logger) (p *probes.Prober, end func(), err error) {
 	list, err := c.probeList()
 	if err != nil {
 		return nil, nil, err
@@ -104,5 +104,5 @@ func newProber(c *Config, endpoints []string, credentials *healthsync.Credential
 	if err != nil {
 		return nil, nil, err
 	}
-	return probes.New(list, probes.Config{Host: host, Client: client, Prefix: c.Etcd.Prefix, Log: log}), client.Close, nil
+	return probes.New(list, probes.Config{Host: host, Client: client, Prefix: c.Etcd.Prefix, Log: log}), func() { client.Close() }, nil
 }

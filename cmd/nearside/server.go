@@ -56,7 +56,7 @@ type server struct {
 	sync    *healthsync.Sync // nil without regions
 	probes  *probes.Prober   // nil unless they run in here
 
-	endProbes func() error // closes their client
+	endProbes func() // closes their client
 
 	credentials *healthsync.Credentials // at etcd; nil without regions
 
@@ -307,9 +307,9 @@ func (s *server) start(ctx context.Context, group *errgroup.Group, snapshot *dns
 		loop(s.tellFacts)
 	}
 	if s.probes != nil {
-		group.Go(func() error {
+		loop(func(ctx context.Context) {
+			defer s.endProbes()
 			s.probes.Run(ctx)
-			return s.endProbes()
 		})
 	}
 	watcher := newWatcher(s.log, s.topics()...)
