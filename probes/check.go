@@ -58,7 +58,7 @@ func (p *Probe) connect(ctx context.Context, to *url.URL, name string) (net.Conn
 	}
 	conn, err := dialer.DialContext(ctx, network, address(to))
 	if err != nil {
-		return nil, p.explain("connect", err)
+		return nil, p.explain(ctx, "connect", err)
 	}
 	deadline, _ := ctx.Deadline()
 	conn.SetDeadline(deadline)
@@ -70,7 +70,7 @@ func (p *Probe) connect(ctx context.Context, to *url.URL, name string) (net.Conn
 	})
 	if err := secured.HandshakeContext(ctx); err != nil {
 		conn.Close()
-		return nil, p.explain("TLS", err)
+		return nil, p.explain(ctx, "TLS", err)
 	}
 	return secured, nil
 }
@@ -135,7 +135,7 @@ func (p *Probe) exchange(ctx context.Context, at *url.URL, host string) (next *u
 		Host: host, Header: http.Header{"User-Agent": {"nearside-probe"}, "Accept": {"*/*"}}, Close: true,
 	}
 	if err := request.Write(conn); err != nil {
-		return nil, p.explain("HTTP", err)
+		return nil, p.explain(ctx, "HTTP", err)
 	}
 	bounded := &io.LimitedReader{R: conn, N: maxHeader}
 	response, err := readResponse(bufio.NewReader(bounded), request)
@@ -143,7 +143,7 @@ func (p *Probe) exchange(ctx context.Context, at *url.URL, host string) (next *u
 		if bounded.N <= 0 {
 			return nil, fmt.Errorf("HTTP: the header has more than %d octets", maxHeader)
 		}
-		return nil, p.explain("HTTP", err)
+		return nil, p.explain(ctx, "HTTP", err)
 	}
 	if p.Redirects {
 		if location, err := response.Location(); err == nil && response.StatusCode/100 == 3 {
@@ -162,7 +162,7 @@ func (p *Probe) exchange(ctx context.Context, at *url.URL, host string) (next *u
 	case bytes.Contains(content, []byte(p.Body)):
 		return nil, nil
 	case err != nil:
-		return nil, p.explain("HTTP body", err)
+		return nil, p.explain(ctx, "HTTP body", err)
 	}
 	return nil, fmt.Errorf("status %d, but the text is not in the body", response.StatusCode)
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // errHere is a check that did not come about, for a reason that lies on this
@@ -24,7 +25,7 @@ var here = []error{
 
 // explain says in few words why a phase of a check failed: addresses are left
 // out, since they are known.
-func (p *Probe) explain(phase string, err error) error {
+func (p *Probe) explain(ctx context.Context, phase string, err error) error {
 	for _, errno := range here {
 		if errors.Is(err, errno) {
 			return fmt.Errorf("%w: %w", errHere, err)
@@ -37,12 +38,12 @@ func (p *Probe) explain(phase string, err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%w: %w", errHere, err)
-	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &lookup):
+		return fmt.Errorf("lookup of %s: %s", lookup.Name, lookup.Err)
+	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded), overdue(ctx):
 		return fmt.Errorf("%s: no answer within %v", phase, p.Timeout)
 	case errors.As(err, &certificate):
 		return fmt.Errorf("%s: %s", phase, strings.TrimPrefix(certificate.Err.Error(), "x509: "))
-	case errors.As(err, &lookup):
-		return fmt.Errorf("lookup of %s: %s", lookup.Name, lookup.Err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%s: the connection was closed early", phase)
 	case errors.As(err, &operation):
@@ -51,5 +52,12 @@ func (p *Probe) explain(phase string, err error) error {
 	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		err = errno
 	}
-	return fmt.Errorf("%s: %w", phase, err)
+	return fmt.Errorf("%s: %s", phase, strings.TrimPrefix(err.Error(), "tls: "))
+}
+
+// overdue reports whether time ran out: half a line, cut off by that, looks
+// malformed to whoever reads it.
+func overdue(ctx context.Context) bool {
+	deadline, _ := ctx.Deadline()
+	return !time.Now().Before(deadline)
 }

@@ -120,16 +120,21 @@ func TestRecheck(t *testing.T) {
 	}
 	scheduled(t, fixture(1, nil), check, func(*Prober) { time.Sleep(2 * time.Minute) })
 	var h health
+	sure := false // for two checks
 	for i := range results {
 		p := Default()
 		h.take(results[i] != 'x', begun[i], p.DownAfter, p.UpAfter)
-		pause := begun[i+1].Sub(begun[i])
-		if h.doubtful() != (pause < p.Interval/2) && pause > 1100*time.Millisecond {
-			t.Errorf("check %d of %s is followed by the next after %v; status %v, streak %d", i, results, pause, h.status, h.streak)
+		shortest, longest := time.Duration(0), 3300*time.Millisecond
+		switch {
+		case h.doubtful():
+			shortest, longest = time.Second, 1100*time.Millisecond
+		case sure:
+			shortest = 2700 * time.Millisecond
 		}
-		if pause > 3300*time.Millisecond || h.doubtful() && pause > 1100*time.Millisecond {
-			t.Errorf("after check %d of %s there was none for %v", i, results, pause)
+		if pause := begun[i+1].Sub(begun[i]); pause < shortest || pause > longest {
+			t.Errorf("check %d of %s is followed by the next after %v, not %v to %v", i, results, pause, shortest, longest)
 		}
+		sure = !h.doubtful()
 	}
 }
 
