@@ -132,8 +132,14 @@ func (p *Prober) enter(r *runner, began, ended time.Time, err error) {
 		r.detail = printable.Cut(err.Error(), maxDetail)
 	}
 	if r.health.take(err == nil, began, r.probe.DownAfter, r.probe.UpAfter) {
-		p.config.Log.Info().Str("region", r.probe.Region).Str("service", r.probe.Service).Str("probe", r.probe.Name()).
-			Stringer("status", r.health.status).Str("detail", r.why()).Msg("probe: changed")
+		event := p.config.Log.Info().Str("region", r.probe.Region)
+		if r.probe.Service != "" {
+			event = event.Str("service", r.probe.Service)
+		}
+		if r.health.status == Down {
+			event = event.Str("detail", r.detail)
+		}
+		event.Str("probe", r.probe.Name()).Msg("probe: " + r.health.status.String())
 		p.judge(r.subject, r.health.since)
 	}
 }

@@ -77,7 +77,7 @@ type session struct {
 }
 
 var (
-	errTaken = errors.New("the key of this host was deleted from etcd, or its lease ran out")
+	errTaken = errors.New("the key of this host is gone from etcd")
 	errEnded = errors.New("the lease ran out")
 )
 
@@ -176,6 +176,10 @@ func (s *session) renew(ctx context.Context) error {
 	switch {
 	case err == nil:
 		s.renewed = asked
+		// The lease without the key would be of no use. An error tells nothing of it.
+		if mine, err := s.commit(ctx, s.mine(), nil); err == nil && !mine {
+			return errTaken
+		}
 		s.setLive(true, nil)
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return errEnded
