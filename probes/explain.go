@@ -16,6 +16,9 @@ import (
 // host: it says nothing of the target.
 var errHere = errors.New("the check failed on this host")
 
+// errStalled is a check that this host was too busy for, or stopped during.
+var errStalled = fmt.Errorf("%w: it was too busy to make it in time", errHere)
+
 // here are errors of the kernel for want of something on this host. A network
 // that is unreachable is none of them: a region that is cut off looks like that.
 var here = []error{

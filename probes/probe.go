@@ -64,6 +64,10 @@ func (p *Probe) expects(status int) bool {
 // status: a change is found out soon, and yet not by one hiccup alone.
 func (p *Probe) recheck() time.Duration { return p.Interval / 3 }
 
+// stalled is how long a check may take, timeout and all, on a host that has time
+// for it. The result of one that took longer says nothing.
+func (p *Probe) stalled() time.Duration { return p.Timeout + p.Timeout/2 + 100*time.Millisecond }
+
 // patience is how long a probe may be without a result. One that takes longer
 // does not run as it should.
 func (p *Probe) patience() time.Duration { return 3*p.Interval + p.Timeout }

@@ -32,16 +32,20 @@ func (r *runner) why() string {
 	return ""
 }
 
-// opening bounds the time until the first check: it does not wait for a place
-// in a long interval.
-const opening = 2 * time.Second
+// The first checks do not wait for their place in a long interval. And yet they
+// do not come all at once: a host that is too busy sees targets down that are up.
+const (
+	opening    = 2 * time.Second      // for the first checks of all probes,
+	openingGap = 5 * time.Millisecond // or that for each of them
+)
 
 // run checks for ever. Checks begin at a fixed place in each interval, a little
 // late by chance; while results contradict the status there are some between.
 func (p *Prober) run(ctx context.Context, r *runner, start time.Time) {
 	interval := r.probe.Interval
 	base := start.Add(time.Duration(r.phase * float64(interval)))
-	next := start.Add(time.Duration(r.phase * float64(min(interval, opening))))
+	first := max(opening, time.Duration(len(p.runners))*openingGap)
+	next := start.Add(time.Duration(r.phase * float64(min(interval, first))))
 	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()
 	for {
@@ -55,6 +59,9 @@ func (p *Prober) run(ctx context.Context, r *runner, start time.Time) {
 		ended := time.Now()
 		if ctx.Err() != nil {
 			return // it was the shutdown that cut it short
+		}
+		if ended.Sub(began) > r.probe.stalled() {
+			err = errStalled
 		}
 		p.enter(r, began, ended, err)
 		timer.Reset(p.next(r, base, began).Sub(ended))

@@ -150,6 +150,7 @@ func TestLate(t *testing.T) {
 		{"well", func(context.Context, *Probe) error { return nil }, ""},
 		{"dead", func(context.Context, *Probe) error { return errors.New("dead") }, ""},
 		{"at the limit", func(_ context.Context, p *Probe) error { time.Sleep(p.Timeout); return errors.New("dead") }, ""},
+		{"too busy", func(_ context.Context, p *Probe) error { time.Sleep(2 * p.Timeout); return errors.New("dead") }, "too busy"},
 		{"hanging", func(ctx context.Context, p *Probe) error {
 			if p.Region == "region-1" {
 				<-ctx.Done()

@@ -39,7 +39,7 @@ func (p *Prober) tell(ctx context.Context) {
 	for {
 		err := p.session(ctx)
 		if ctx.Err() != nil {
-			p.setLive(false, errors.New("stopped"))
+			p.setLive(false, errStopped)
 			return
 		}
 		p.setLive(false, err)
@@ -52,6 +52,8 @@ func (p *Prober) tell(ctx context.Context) {
 	}
 }
 
+var errStopped = errors.New("stopped")
+
 // setLive notes whether the votes count, and logs a change.
 func (p *Prober) setLive(live bool, fault error) {
 	p.mu.Lock()
@@ -59,6 +61,7 @@ func (p *Prober) setLive(live bool, fault error) {
 	switch was := p.live; {
 	case live && !was:
 		p.config.Log.Info().Str("host", p.config.Host).Int("votes", len(p.subjects)).Msg("probes: the votes of this host count")
+	case fault == errStopped:
 	case !live && (was || p.fault == nil || p.fault.Error() != fault.Error()):
 		p.config.Log.Warn().Str("host", p.config.Host).Err(fault).Msg("probes: the votes of this host do not count")
 	}

@@ -2,12 +2,14 @@ package main
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,9 +53,9 @@ func defaultProbe() probeConfig { return probeConfig{Probe: probes.Default(), Ve
 
 // probeFields checks the rules over several keys of a probe, and of all.
 func (d *decoder) probeFields(c *Config) {
-	regions := make(map[string]bool)
+	var names []string
 	for _, r := range c.Regions {
-		regions[r.Name] = true
+		names = append(names, r.Name)
 	}
 	if len(c.Probes) > maxProbes {
 		d.faultAt("probes", "probes has %d elements, but one host runs %d at most", len(c.Probes), maxProbes)
@@ -64,8 +66,12 @@ func (d *decoder) probeFields(c *Config) {
 	for i := range c.Probes {
 		p, at := &c.Probes[i], fmt.Sprintf("probes[%d]", i)
 		switch {
-		case p.Region != "" && !regions[p.Region]:
-			d.faultAt(at+".region", "%s: there is no region %q", at, p.Region)
+		case p.Region != "" && !slices.Contains(names, p.Region):
+			hint := ""
+			if near := nearest(p.Region, names); near != "" {
+				hint = "; did you mean " + near + "?"
+			}
+			d.faultAt(at+".region", "%s: there is no region %q%s", at, p.Region, hint)
 		case !d.given(at + ".region"):
 			d.faultAt(at, "%s: region is needed", at)
 		}
@@ -76,6 +82,9 @@ func (d *decoder) probeFields(c *Config) {
 			continue
 		}
 		d.probeKeys(p, at)
+		if p.Region == "" {
+			continue
+		}
 		id := identity{p.Region, p.Service, p.Name()}
 		if first, twice := lines[id]; twice {
 			d.faultAt(at, "%s: the same probe stands in line %d already", at, first)
@@ -116,7 +125,7 @@ func (d *decoder) probeKeys(p *probeConfig, at string) {
 			d.faultAt(at+rule.key, "%s%s is for probes by %s only; leave it out", at, rule.key, rule.where)
 		}
 	}
-	if p.CA != "" && !p.Verify {
+	if p.CA != "" && !p.Verify && secured {
 		d.faultAt(at+".ca", "%s.ca means nothing while verify is false; keep one of them", at)
 	}
 	if d.given(at+".status") && len(p.Statuses) == 0 && !d.refused[at+".status"] {
@@ -179,7 +188,7 @@ func parseTargetURL(s string) (*url.URL, error) {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "":
 		return nil, fmt.Errorf("%q is no URL to probe; write one such as https://192.0.2.10/healthz", s)
 	case u.User != nil:
-		return nil, fmt.Errorf("%q: a name and a password would be shown in metrics and votes; let the health page do without", s)
+		return nil, errors.New("the URL has a name or a password, which metrics and votes would show; let the health page do without")
 	case u.Fragment != "":
 		return nil, fmt.Errorf("%q: what follows the # is never sent; leave it out", s)
 	}
