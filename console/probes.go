@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -84,29 +85,40 @@ func (s scrape) probes(state probes.State) {
 	}
 }
 
-// writeProbes shows the probes that are not well; of the others, how many there are.
+// maxDownProbes is how many probes are listed one by one.
+const maxDownProbes = 20
+
+// writeProbes shows the probes of this process that are down; of the others, how
+// many there are.
 func writeProbes(out *lines, s *probes.State) {
 	if s == nil {
 		return
 	}
 	up := 0
+	var down []probes.Result
 	for _, r := range s.Probes {
-		if r.Status == probes.Up {
+		switch r.Status {
+		case probes.Up:
 			up++
+		case probes.Down:
+			down = append(down, r)
 		}
 	}
 	out.printf("probes     %d, %d of them up, as %s", len(s.Probes), up, s.Host)
 	if !s.Live {
-		out.printf("           %s", NotLive(s))
+		out.printf("           the votes do NOT count: %s", s.Why)
 	}
-	for _, r := range s.Probes {
-		if r.Status == probes.Down {
-			where := r.Region
-			if r.Service != "" {
-				where = r.Service + " in " + r.Region
-			}
-			out.printf("  %s  down since %s: %s: %s", where, r.Since.UTC().Format("2006-01-02T15:04:05Z"), r.Target, r.Detail)
+	for i, r := range down {
+		if i == maxDownProbes {
+			out.printf("  and %d more", len(down)-i)
+			break
 		}
+		what := r.Region
+		if r.Service != "" {
+			what = r.Service + " in " + r.Region
+		}
+		out.printf("  %s down since %s: %s", what, r.Since.UTC().Format(time.RFC3339), r.Target)
+		out.printf("      %s", r.Detail)
 	}
 }
 
@@ -115,5 +127,5 @@ func NotLive(s *probes.State) string {
 	if s.Live {
 		return ""
 	}
-	return fmt.Sprintf("the votes of the probe host %s do not count: %s", s.Host, s.Why)
+	return fmt.Sprintf("the votes of the probes in here do not count: %s", s.Why)
 }
