@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -415,4 +416,43 @@ func TestProbeKinds(t *testing.T) {
 
 func pemOf(der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+// BenchmarkProbeDetection measures the time from the death of a target to the
+// vote that it is down, with the usual settings: one that refuses connections,
+// and one that takes them and is silent.
+func BenchmarkProbeDetection(b *testing.B) {
+	for _, silent := range []bool{false, true} {
+		b.Run(fmt.Sprintf("silent=%v", silent), func(b *testing.B) {
+			c := newCluster(b, thisMachine, 1)
+			etcd := c.client(b)
+			var taken []time.Duration
+			for b.Loop() {
+				b.StopTimer()
+				west, hold := newTarget(b), make(chan struct{})
+				var dead atomic.Bool
+				west.Config.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+					if dead.Load() {
+						<-hold
+					}
+				})
+				p := newProber(b, c, "dublin-1", fmt.Sprintf("{region: eu-west, http: %q}", west.URL))
+				p.voted(b, etcd, "eu-west", "up")
+				p.counts(b, etcd, true)
+				time.Sleep(rand.N(3 * time.Second)) // anywhere between two checks
+				b.StartTimer()
+				start := time.Now()
+				if dead.Store(true); !silent {
+					west.Close()
+				}
+				p.voted(b, etcd, "eu-west", "down")
+				taken = append(taken, time.Since(start))
+				b.StopTimer()
+				close(hold)
+				p.process.stop(b)
+				b.StartTimer()
+			}
+			report(b, taken)
+		})
+	}
 }
