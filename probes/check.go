@@ -60,8 +60,6 @@ func (p *Probe) connect(ctx context.Context, to *url.URL, name string) (net.Conn
 	if err != nil {
 		return nil, p.explain(ctx, "connect", err)
 	}
-	deadline, _ := ctx.Deadline()
-	conn.SetDeadline(deadline)
 	if to.Scheme == "tcp" || to.Scheme == "http" {
 		return conn, nil
 	}
@@ -127,7 +125,7 @@ func (p *Probe) exchange(ctx context.Context, at *url.URL, host string) (next *u
 		return nil, err
 	}
 	defer conn.Close()
-	// Only a shutdown needs that: else the deadline comes first.
+	// A timeout, or a shutdown, ends whatever is read or written then.
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 
 	request := &http.Request{

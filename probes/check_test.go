@@ -309,6 +309,9 @@ func TestCheckBadServers(t *testing.T) {
 	expectCheck(t, flood("HTTP/1.1 200 OK\r\n\r\n", "aaaaaaaa"), search, "the text is not in the body")
 	expectCheck(t, flood("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\na\r\n"), search, "HTTP body: ")
 
+	late := strings.Repeat("a", MaxBody-1) + "b"
+	expectCheck(t, text(t, "HTTP/1.1 200 OK\r\n\r\n"+late), search, "")
+	expectCheck(t, text(t, "HTTP/1.1 200 OK\r\n\r\na"+late), search, "the text is not in the body")
 	expectCheck(t, text(t, ""), nil, "HTTP: the connection was closed early")
 	expectCheck(t, text(t, "HTTP/1.1 200"), nil, "HTTP: the connection was closed early")
 	expectCheck(t, text(t, "220 mail.example ESMTP\r\n"), nil, "HTTP: malformed HTTP ")

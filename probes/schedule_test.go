@@ -225,3 +225,19 @@ func TestJudge(t *testing.T) {
 		t.Errorf("%+v", states)
 	}
 }
+
+// One probe that is down is enough, whatever is not known of the others yet.
+func TestJudgeEarly(t *testing.T) {
+	t.Parallel()
+	list := fixture(2, func(p *Probe) { p.Region, p.DownAfter = "eu-west", 1 })
+	p := newProber(list, Config{Log: zerolog.Nop()}, nil)
+	p.enter(p.runners[0], epoch, epoch, errors.New("dead"))
+	if v := p.subjects[0].vote; v.status != Down {
+		t.Errorf("got %+v", v)
+	}
+	select {
+	case <-p.decided:
+	default:
+		t.Error("nobody was told that all is decided")
+	}
+}
