@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
@@ -13,7 +14,9 @@ import (
 
 // cluster is a real etcd of one or more members.
 type cluster struct {
-	host    host
+	host    host     // of those who use it
+	hosts   []host   // of the members
+	token   string   // with another one, it is another cluster
 	clients []string // URLs
 	peers   []string
 	members []*process
@@ -26,11 +29,26 @@ type cluster struct {
 func newCluster(t testing.TB, h host, members int) *cluster {
 	t.Helper()
 	c := reserve(t, h, "http", members)
-	for i := range members {
+	c.begin(t)
+	return c
+}
+
+// add adds a member, before the first start.
+func (c *cluster) add(t testing.TB, h host, scheme string, client, peer netip.AddrPort) {
+	c.hosts = append(c.hosts, h)
+	c.clients = append(c.clients, scheme+"://"+client.String())
+	c.peers = append(c.peers, "http://"+peer.String())
+	c.dirs = append(c.dirs, t.TempDir())
+	c.members = append(c.members, nil)
+}
+
+// begin starts all members and waits until there is a leader.
+func (c *cluster) begin(t testing.TB) {
+	t.Helper()
+	for i := range c.members {
 		c.launch(t, i)
 	}
 	c.await(t)
-	return c
 }
 
 // reserve chooses the addresses of a cluster that is not started yet.
@@ -38,10 +56,7 @@ func reserve(t testing.TB, h host, scheme string, members int) *cluster {
 	t.Helper()
 	c := &cluster{host: h}
 	for range members {
-		c.clients = append(c.clients, scheme+"://"+loopback(t).String())
-		c.peers = append(c.peers, "http://"+loopback(t).String())
-		c.dirs = append(c.dirs, t.TempDir())
-		c.members = append(c.members, nil)
+		c.add(t, h, scheme, loopback(t), loopback(t))
 	}
 	return c
 }
@@ -53,11 +68,11 @@ func (c *cluster) launch(t testing.TB, i int) {
 	for j, peer := range c.peers {
 		all = append(all, fmt.Sprintf("m%d=%s", j, peer))
 	}
-	c.members[i] = start(t, c.host.command(etcd, append([]string{
+	c.members[i] = start(t, c.hosts[i].command(etcd, append([]string{
 		"--name", fmt.Sprintf("m%d", i), "--data-dir", c.dirs[i], "--log-level", "error",
 		"--listen-client-urls", c.clients[i], "--advertise-client-urls", c.clients[i],
 		"--listen-peer-urls", c.peers[i], "--initial-advertise-peer-urls", c.peers[i],
-		"--initial-cluster", strings.Join(all, ","),
+		"--initial-cluster", strings.Join(all, ","), "--initial-cluster-token", "nearside" + c.token,
 		"--heartbeat-interval", "50", "--election-timeout", "500"}, c.flags...)...))
 }
 

@@ -22,7 +22,7 @@ func run(m *testing.M) int {
 		path *string
 		name string
 	}{{&etcd, "bin/etcd"}, {&etcdctl, "bin/etcdctl"}, {&nsd, "nsd"}, {&knotd, "knotd"}, {&named, "named"}, {&unbound, "unbound"},
-		{&zonemaster, "zonemaster-cli"}, {&dnsviz, "dnsviz"}, {new(string), "ip"}, {new(string), "dig"},
+		{&zonemaster, "zonemaster-cli"}, {&dnsviz, "dnsviz"}, {new(string), "ip"}, {new(string), "iptables"}, {new(string), "strace"}, {new(string), "dig"},
 		{new(string), "named-checkzone"}, {new(string), "kzonecheck"}, {new(string), "nsd-checkzone"}} {
 		found, err := exec.LookPath(p.name)
 		if err != nil {

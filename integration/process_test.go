@@ -47,6 +47,7 @@ type process struct {
 	output *output
 	ended  chan struct{} // closed when it has ended and err is set
 	err    error
+	hidden bool // what it printed is not worth showing
 }
 
 // output collects what a program prints. Safe to call concurrently.
@@ -84,7 +85,7 @@ func start(t testing.TB, cmd *exec.Cmd) *process {
 	}()
 	t.Cleanup(func() {
 		p.kill()
-		if t.Failed() {
+		if t.Failed() && !p.hidden {
 			t.Logf("output of %s:\n%s", cmd, lastLines(p.output.String(), 60))
 		}
 	})

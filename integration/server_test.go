@@ -81,6 +81,14 @@ type setup struct {
 // newServer writes the files of a server and starts it.
 func newServer(t testing.TB, s setup) *server {
 	t.Helper()
+	srv := prepareServer(t, s)
+	srv.launch(t)
+	return srv
+}
+
+// prepareServer writes the files of a server.
+func prepareServer(t testing.TB, s setup) *server {
+	t.Helper()
 	if s.regions == nil {
 		s.regions = sixRegions
 	}
@@ -96,7 +104,6 @@ func newServer(t testing.TB, s setup) *server {
 	}
 	write(t, srv.path("nearside.yaml"), configuration(s))
 	write(t, srv.path("zones/bet.example.zone"), zone(s.regions))
-	srv.launch(t)
 	return srv
 }
 

@@ -23,7 +23,7 @@ func store(t *testing.T) *clientv3.Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(etcd.Close)
-	client, err := healthsync.Connect([]string{etcd.Endpoint()}, zerolog.Nop())
+	client, err := healthsync.Connect([]string{etcd.Endpoint()}, nil, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,293 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	loadRate = 300 // queries a second to each server
+	loadBeat = 10 * time.Millisecond
+	// Every query is answered within answerLimit; one that is not by lostAfter never is.
+	answerLimit = time.Second
+	lostAfter   = 5 * time.Second
+)
+
+// inquiry is a query that players ask again and again.
+type inquiry struct {
+	wire    []byte // its id is set for each query
+	place   int
+	steered bool
+}
+
+// newInquiries returns what the players of every place ask.
+func newInquiries(t testing.TB) []inquiry {
+	t.Helper()
+	var list []inquiry
+	for place, subnet := range places {
+		for _, q := range []*dns.Msg{
+			query("play.bet.example.", dns.TypeA, subnet), query("play.bet.example.", dns.TypeAAAA, subnet),
+			query("www.bet.example.", dns.TypeA, subnet), query("plain.bet.example.", dns.TypeA, subnet),
+		} {
+			wire, err := q.Pack()
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, inquiry{wire, place, q.Question[0].Name != "plain.bet.example."})
+		}
+	}
+	return list
+}
+
+// check returns the region of an answer, or none.
+func (q inquiry) check(wire []byte) (region int, err error) {
+	var m dns.Msg
+	if err := m.Unpack(wire); err != nil {
+		return 0, err
+	}
+	// The question as it was asked: header and OPT apart.
+	end := bytes.IndexByte(q.wire[12:], 0) + 12 + 5
+	if !m.Response || !m.Authoritative || m.Rcode != dns.RcodeSuccess || len(wire) < end || !bytes.Equal(wire[12:end], q.wire[12:end]) {
+		return 0, fmt.Errorf("not an answer:\n%v", &m)
+	}
+	found := addresses(&m)
+	switch {
+	case q.steered && len(found) == 0:
+		return none, nil
+	case len(found) != 1:
+		return 0, fmt.Errorf("%d addresses:\n%v", len(found), &m)
+	case !q.steered && found[0].String() != "198.51.100.1":
+		return 0, fmt.Errorf("another address:\n%v", &m)
+	case !q.steered:
+		return none, nil
+	}
+	name := regionOf(chaosRegions, found[0])
+	for i, r := range chaosRegions {
+		if r.name == name {
+			return i, nil
+		}
+	}
+	return 0, fmt.Errorf("%s:\n%v", name, &m)
+}
+
+// ask is a query under way.
+type ask struct {
+	inquiry int
+	sent    time.Duration
+	floor   position // what the server was known to have applied when it was sent
+	waiting bool
+}
+
+// sighting is an answer to a steered name, to be judged when it is known what
+// etcd held.
+type sighting struct {
+	ask
+	got    time.Duration
+	region int
+	last   int // the newest cluster that the server may have taken
+}
+
+// load asks one server without end and takes note of every answer.
+type load struct {
+	trial     *trial
+	server    *target
+	conn      net.Conn
+	inquiries []inquiry
+
+	mu        sync.Mutex
+	asks      [1 << 16]ask // by id
+	sightings []sighting
+	sent      int
+	answered  int
+	excused   int // unanswered or late, as the server was stopped
+	slow      int // late, as the machine was
+	worst     time.Duration
+}
+
+func newLoad(tr *trial, server *target) *load {
+	conn, err := tr.outside.dial("udp", server.address)
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	// Answers must not be lost because we are late.
+	if err := conn.(*net.UDPConn).SetReadBuffer(4 << 20); err != nil {
+		tr.t.Fatal(err)
+	}
+	return &load{trial: tr, server: server, conn: conn, inquiries: newInquiries(tr.t)}
+}
+
+// run sends and receives until ctx ends.
+func (l *load) run(ctx context.Context) {
+	var wait sync.WaitGroup
+	wait.Go(func() { l.receive(ctx) })
+	beat := time.NewTicker(loadBeat)
+	defer beat.Stop()
+	began, swept := l.trial.clock(), l.trial.clock()
+	for n := 0; ; {
+		select {
+		case <-ctx.Done():
+			l.conn.Close()
+			wait.Wait()
+			return
+		case <-beat.C:
+		}
+		now := l.trial.clock()
+		// After a stall, the missed queries are not made up for.
+		if due := int((now - began).Seconds() * loadRate); n < due-loadRate {
+			n = due - loadRate
+		}
+		for ; n < int((now-began).Seconds()*loadRate); n++ {
+			l.send(n)
+		}
+		if now-swept > lostAfter/10 {
+			swept = now
+			l.sweep(now)
+		}
+	}
+}
+
+func (l *load) send(n int) {
+	which := n % len(l.inquiries)
+	q := &l.inquiries[which]
+	l.mu.Lock()
+	l.sent++
+	id := uint16(l.sent)
+	binary.BigEndian.PutUint16(q.wire, id)
+	l.asks[id] = ask{inquiry: which, sent: l.trial.clock(), floor: l.server.applied(), waiting: true}
+	l.mu.Unlock()
+	// The error is that of an earlier query, to a server that was not there.
+	_, _ = l.conn.Write(q.wire)
+}
+
+func (l *load) receive(ctx context.Context) {
+	buf := make([]byte, dns.MaxMsgSize)
+	for {
+		n, err := l.conn.Read(buf)
+		switch {
+		case errors.Is(err, syscall.ECONNREFUSED):
+			continue
+		case err != nil && ctx.Err() == nil:
+			l.trial.breach("load of %s: %v", l.server.name, err)
+			return
+		case err != nil:
+			return
+		}
+		if n >= 12 {
+			l.take(buf[:n])
+		}
+	}
+}
+
+func (l *load) take(wire []byte) {
+	got := l.trial.clock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := &l.asks[binary.BigEndian.Uint16(wire)]
+	if !a.waiting {
+		l.trial.breach("%s: an answer to nothing, or a second one", l.server.name)
+		return
+	}
+	a.waiting = false
+	l.answered++
+	l.late(*a, got, "answered after")
+	q := l.inquiries[a.inquiry]
+	region, err := q.check(wire)
+	if err != nil {
+		l.trial.breach("%s: %v", l.server.name, err)
+	} else if q.steered {
+		l.sightings = append(l.sightings, sighting{*a, got, region, l.server.newest()})
+	}
+}
+
+// late judges a query that was answered, or given up, at a time.
+func (l *load) late(a ask, at time.Duration, what string) {
+	took := at - a.sent
+	switch {
+	case l.server.wasOut(a.sent, a.sent+max(took, answerLimit)):
+		if took > answerLimit {
+			l.excused++
+		}
+		return
+	case took <= answerLimit:
+	case took-l.trial.stalls.within(a.sent, at) <= answerLimit:
+		l.slow++
+	default:
+		l.trial.breach("%s: %s %v: a query of %v", l.server.name, what, took.Round(time.Millisecond), a.sent.Round(time.Millisecond))
+	}
+	l.worst = max(l.worst, took)
+}
+
+// sweep gives up what was not answered.
+func (l *load) sweep(now time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.asks {
+		if a := &l.asks[i]; a.waiting && now-a.sent > lostAfter {
+			a.waiting = false
+			l.late(*a, now, "not answered within")
+		}
+	}
+}
+
+// sighted returns the answers since it was last called.
+func (l *load) sighted() []sighting {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.sightings
+	l.sightings = nil
+	return s
+}
+
+// span is a stretch of time.
+type span struct{ from, to time.Duration }
+
+// spans are what happened at times, in order. Safe to call concurrently.
+type spans struct {
+	mu   sync.Mutex
+	list []span
+}
+
+func (s *spans) add(from, to time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, span{from, to})
+}
+
+// within returns how much of the time from to is in the spans.
+func (s *spans) within(from, to time.Duration) (sum time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.list) - 1; i >= 0 && s.list[i].to >= from; i-- {
+		sum += max(0, min(to, s.list[i].to)-max(from, s.list[i].from))
+	}
+	return sum
+}
+
+// watchStalls notes when this program itself was not run in time: the servers
+// beside it are not then, either.
+func watchStalls(ctx context.Context, clock func() time.Duration, stalls *spans) {
+	const beat, tolerated = 10 * time.Millisecond, 50 * time.Millisecond
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	for last := clock(); ctx.Err() == nil; {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+		now := clock()
+		if now-last > tolerated {
+			stalls.add(last, now)
+		}
+		last = now
+	}
+}
