@@ -5,13 +5,14 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two cores, and output that can be read
-.PHONY: help build test lint unit fuzz integration differential bench bench-path bench-drain bench-peers peers bench-abuse packages tools FORCE
+.PHONY: help build test lint unit fuzz integration differential chaos bench bench-path bench-drain bench-peers peers bench-abuse packages tools FORCE
 
 FUZZTIME ?= 20s
 SEED ?= 1
 ZONES ?= 240
 QUERIES ?= 200
 COUNT ?= 10
+DURATION ?= 3m
 BENCH ?= .
 TOOLS := integration/bin
 # Network namespaces and port 53 need root; the Go toolchain does not.
@@ -42,6 +43,11 @@ integration: tools bin/nearside-race ## the binary against real etcd, NSD, Knot,
 differential: tools bin/nearside-race ## more zones and queries to nearside, NSD, Knot and BIND (SEED, ZONES, QUERIES)
 	go test -v -count=1 -timeout=30m -run='^TestDifferential' -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside-race" ./integration \
 		-seed=$(SEED) -zones=$(ZONES) -queries=$(QUERIES)
+
+# `make integration` has 45 seconds of it. What was seen is in bin/chaos.
+chaos: tools bin/nearside-race ## break network, disks, etcd and servers at random and judge every answer (SEED, DURATION)
+	go test -v -count=1 -timeout=2h -run='^TestChaos$$' -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside-race" ./integration \
+		-artifacts -outputdir=$(CURDIR)/bin/chaos -chaos.seed=$(SEED) -chaos.duration=$(DURATION)
 
 bench-drain: tools bin/nearside ## from a put in etcd to the first answer without the region, and start-up
 	go test -run='^$$' -bench=Drain -benchtime=200x -exec "env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -208,9 +207,14 @@ type history struct {
 	read     int64       // the last revision of that
 	rotten   int64       // the first revision since which a drain is rubbish; 0 if none is
 	rubbish  map[string]int64
-	writes   map[int]time.Duration // under way, or of unknown outcome
+	writes   map[*attempt]bool // under way, or of unknown outcome
 	done     map[int64]time.Duration
-	next     int
+}
+
+// attempt is a write of keys that began at a time.
+type attempt struct {
+	began time.Duration
+	keys  []string
 }
 
 func newHistory(clock func() time.Duration, note func(string, ...any)) *history {
@@ -224,7 +228,7 @@ func (h *history) renew() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.content, h.read, h.rubbish = newContent(), 0, make(map[string]int64)
-	h.writes, h.done = make(map[int]time.Duration), make(map[int64]time.Duration)
+	h.writes, h.done = make(map[*attempt]bool), make(map[int64]time.Duration)
 	h.clusters = append(h.clusters, nil)
 	h.look(0, 0)
 }
@@ -250,20 +254,23 @@ func (h *history) look(revision int64, began time.Duration) {
 	}
 }
 
-// begin is called before a write, end after it if the revision is known.
-func (h *history) begin() int {
+// begin is called before a write, end after it if the outcome is known. A write
+// that changed nothing has no revision: 0.
+func (h *history) begin(keys ...string) *attempt {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.next++
-	h.writes[h.next] = h.clock()
-	return h.next
+	a := &attempt{h.clock(), keys}
+	h.writes[a] = true
+	return a
 }
 
-func (h *history) end(write int, revision int64) {
+func (h *history) end(a *attempt, revision int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.done[revision] = h.writes[write]
-	delete(h.writes, write)
+	delete(h.writes, a)
+	if revision > 0 {
+		h.done[revision] = a.began
+	}
 }
 
 // settle forgets writes of unknown outcome: nothing is under way.
@@ -305,19 +312,26 @@ func (h *history) hear(events []*clientv3.Event) {
 		h.content.apply(events[:n])
 		h.smell(events[:n])
 		h.read = revision
-		began, known := h.done[revision]
-		if !known {
-			began = math.MaxInt64
-			for _, at := range h.writes {
-				began = min(began, at)
-			}
-			if began == math.MaxInt64 {
-				began = 0 // somebody else's: no telling
-			}
-		}
-		h.look(revision, began)
+		h.look(revision, h.beganAt(revision, events[:n]))
 		events = events[n:]
 	}
+}
+
+// beganAt returns when the write of a revision began, at the earliest.
+func (h *history) beganAt(revision int64, events []*clientv3.Event) time.Duration {
+	if began, known := h.done[revision]; known {
+		return began
+	}
+	began := forever
+	for a := range h.writes {
+		if slices.ContainsFunc(events, func(e *clientv3.Event) bool { return slices.Contains(a.keys, string(e.Kv.Key)) }) {
+			began = min(began, a.began)
+		}
+	}
+	if began == forever {
+		return 0 // somebody else's: no telling
+	}
+	return began
 }
 
 // smell keeps account of drains whose newest value is rubbish: a server that

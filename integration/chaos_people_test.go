@@ -54,12 +54,20 @@ func (o *operator) finish() { o.open.Wait() }
 func (tr *trial) commit(ctx context.Context, client *clientv3.Client, limit time.Duration, operations ...clientv3.Op) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	write := tr.history.begin()
+	var keys []string
+	for _, o := range operations {
+		keys = append(keys, string(o.KeyBytes()))
+	}
+	write := tr.history.begin(keys...)
 	response, err := client.Txn(ctx).Then(operations...).Commit()
 	if err != nil {
 		return 0, err
 	}
-	tr.history.end(write, response.Header.Revision)
+	if deleted := response.Responses[0].GetResponseDeleteRange(); deleted != nil && deleted.Deleted == 0 {
+		tr.history.end(write, 0)
+	} else {
+		tr.history.end(write, response.Header.Revision)
+	}
 	return response.Header.Revision, nil
 }
 
@@ -110,7 +118,7 @@ func (o *operator) act(random *rand.Rand) (what string, task func(context.Contex
 		verb := []string{"drain", "undrain"}[random.IntN(2)]
 		what = fmt.Sprintf("nearside %s %s on %s", verb, region, s.name)
 		task = func(context.Context) {
-			o.trial.history.begin() // its revision is never known
+			o.trial.history.begin(key) // its revision is never known
 			err := s.nearside(verb, region).Run()
 			o.trial.note("operator: %s: %v", what, err)
 		}
