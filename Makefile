@@ -49,8 +49,8 @@ chaos: tools bin/nearside-race ## break network, disks, etcd and servers at rand
 	go test -v -count=1 -timeout=2h -run='^TestChaos$$' -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside-race" ./integration \
 		-artifacts -outputdir=$(CURDIR)/bin/chaos -chaos.seed=$(SEED) -chaos.duration=$(DURATION)
 
-bench-drain: tools bin/nearside ## from a put in etcd to the first answer without the region, and start-up
-	go test -run='^$$' -bench=Drain -benchtime=200x -exec "env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration
+bench-drain: peers tools bin/nearside bin/bench-peers bin/bench-echo ## 1,000 drains of three servers under load: from the put to the last changed answer; and start-up
+	$(SUDO) scripts/bench-peers -sections fleet $(PEERS_FLAGS)
 	go test -run='^$$' -bench=Start -benchtime=10x -exec "env NEARSIDE_BINARY=$(CURDIR)/bin/nearside" ./integration
 
 # Beside NSD, Knot and BIND, which must be installed, as for `differential`.

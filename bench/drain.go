@@ -56,7 +56,7 @@ func (b *bench) drains() error {
 }
 
 func (b *bench) drainsOf(o peer) ([]drained, error) {
-	s, err := b.configure(o, byECS, "") // nearside: with the etcd inside
+	s, err := b.configure(o, byECS, nil) // nearside: with the etcd inside
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -42,6 +41,7 @@ var sections = []struct {
 	{"overload", (*bench).overload},
 	{"start", (*bench).starts},
 	{"drain", (*bench).drains},
+	{"fleet", (*bench).drainFleet},
 	{"workers", (*bench).workers},
 	{"reload", (*bench).reloads},
 	{"tcp", (*bench).tcp},
@@ -67,6 +67,7 @@ func run() error {
 	flag.StringVar(&b.serverCore, "server-core", "0", "the core of the server")
 	flag.StringVar(&b.loadCore, "load-core", "1", "the core of the load")
 	flag.StringVar(&b.only, "peers", "", "measure only these beside nearside, separated by commas; empty: all")
+	watch := flag.String("watch", "", "do nothing but watch etcd at these endpoints, as a hundred servers do")
 	want := flag.String("sections", strings.Join(names, ","), "what to measure")
 	quick := flag.Bool("quick", false, "one short round: whether it works, not how fast")
 	flag.Parse()
@@ -76,6 +77,9 @@ func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	b.ctx = ctx
+	if *watch != "" {
+		return watchAll(ctx, strings.Split(*watch, ","))
+	}
 	var err error
 	if b.dir, err = os.MkdirTemp("", "nearside-bench"); err != nil {
 		return err
@@ -132,16 +136,6 @@ func (b *bench) with(list []peer, p profile, do func(fleet) error) error {
 
 // etcd starts a store for servers that are measured without one inside. It has
 // the core of the load, where it idles.
-func (b *bench) etcd() (endpoint string, stop func(), err error) {
-	const at = "http://127.0.0.2:2379"
-	dir := filepath.Join(b.dir, "etcd")
-	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
-		return "", nil, err
-	}
-	p, err := start(b.loadCore, dir, nil, "etcd", "--data-dir", dir, "--log-level", "error",
-		"--listen-client-urls", at, "--advertise-client-urls", at, "--listen-peer-urls", "http://127.0.0.2:2380")
-	if err != nil {
-		return "", nil, err
-	}
-	return at, p.stop, nil
+func (b *bench) etcd() (endpoints []string, stop func(), err error) {
+	return b.members(1, b.loadCore)
 }

@@ -35,8 +35,8 @@ type server struct {
 	Dir      string
 	Address  netip.Addr
 	Database string
-	Etcd     string // endpoint; empty: the embedded one
-	Drained  string // the region that is out, for peers that are told by their files
+	Etcd     []string // endpoints; none: the embedded one
+	Drained  string   // the region that is out, for peers that are told by their files
 	process  *process
 	store    *clientv3.Client // of the embedded etcd, from the first drain on
 }
@@ -152,7 +152,7 @@ func prepareBind(s *server) error {
 const addresses = 15
 
 // configure writes all that a server needs.
-func (b *bench) configure(p peer, profile profile, etcd string) (*server, error) {
+func (b *bench) configure(p peer, profile profile, etcd []string) (*server, error) {
 	s := &server{
 		peer: p, Profile: profile, Etcd: etcd,
 		Dir:      filepath.Join(b.dir, p.name+" "+string(profile)),

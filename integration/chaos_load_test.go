@@ -82,10 +82,11 @@ func (q inquiry) check(wire []byte) (region int, err error) {
 
 // ask is a query under way.
 type ask struct {
-	inquiry int
-	sent    time.Duration
-	floor   position // what the server was known to have applied when it was sent
-	waiting bool
+	inquiry  int
+	sent     time.Duration
+	floor    position // what the server was known to have applied when it was sent
+	waiting  bool
+	answered bool
 }
 
 // sighting is an answer to a steered name, to be judged when it is known what
@@ -193,11 +194,14 @@ func (l *load) take(wire []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := &l.asks[binary.BigEndian.Uint16(wire)]
-	if !a.waiting {
+	switch {
+	case a.answered || a.sent == 0:
 		l.trial.breach("%s: an answer to nothing, or a second one", l.server.name)
 		return
+	case !a.waiting:
+		return // it was given up, and the server was stopped meanwhile or that was a breach
 	}
-	a.waiting = false
+	a.waiting, a.answered = false, true
 	l.answered++
 	l.late(*a, got, "answered after")
 	q := l.inquiries[a.inquiry]

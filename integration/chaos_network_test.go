@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 // network is a switch: a namespace with a bridge. Hosts are plugged into it.
@@ -110,9 +111,13 @@ func (n *node) etcdClient(t testing.TB, endpoints []string) *clientv3.Client {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: endpoints, Logger: zap.NewNop(),
 		DialKeepAliveTime: 2 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
-		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			return n.dialContext(ctx, "tcp", address)
-		})},
+		DialOptions: []grpc.DialOption{
+			// By itself it would wait for minutes after it has tried in vain for a while.
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.5, MaxDelay: time.Second}}),
+			grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+				return n.dialContext(ctx, "tcp", address)
+			}),
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
