@@ -91,10 +91,12 @@ func (c *content) apply(events []*clientv3.Event) {
 			}
 			delete(c.drained, parts[0])
 		case len(parts) == 2 && parts[1] == "drain":
-			delete(c.held, parts[0])
 			if on, understood := meansDrain(string(e.Kv.Value)); understood {
 				c.drained[parts[0]] = on
+			} else if c.held[parts[0]] {
+				c.drained[parts[0]] = true // as before
 			}
+			delete(c.held, parts[0])
 		case len(parts) == 3 && parts[1] == "health" && deleted:
 			delete(c.votes[parts[0]], parts[2])
 		case len(parts) == 3 && parts[1] == "health":
