@@ -394,6 +394,24 @@ func (h *history) allowed(place int, floor position, last int, at time.Duration)
 	return may
 }
 
+// behind returns for how long, at a time, the region had been out of the
+// question by what was written to the last cluster.
+func (h *history) behind(place, region int, at time.Duration) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	since := at
+	for _, o := range slices.Backward(h.clusters[len(h.clusters)-1]) {
+		if o.began > at {
+			continue
+		}
+		if o.may[place].has(region) {
+			break
+		}
+		since = o.began
+	}
+	return at - since
+}
+
 // seen returns the number of the outlook at a position.
 func (h *history) seen(p position) int {
 	outlooks := h.clusters[p.cluster]

@@ -35,7 +35,7 @@ type target struct {
 	full    time.Duration // since when its disk is not full any more; -1 while it is
 	newer   int           // the newest cluster it may have taken
 	vitals  vitals
-	polls   int
+	behind  []time.Duration // by round: how old the state behind an answer was at most
 }
 
 // known says that a position was applied at a time.
@@ -213,7 +213,6 @@ func (g *target) poll(ctx context.Context) {
 // learn takes what the metrics say. The caller holds the mutex.
 func (g *target) learn(v vitals) {
 	g.vitals = v
-	g.polls++
 	if g.floor.cluster != g.newer {
 		return // of which cluster is this?
 	}

@@ -346,12 +346,13 @@ func (tr *trial) compare(g *target) {
 // judge compares every answer since the last time with what etcd held.
 func (tr *trial) judge() {
 	for _, g := range tr.servers {
-		judged, wrong := 0, 0
+		judged, wrong, behind := 0, 0, time.Duration(0)
 		for _, s := range g.load.sighted() {
 			judged++
 			place := g.load.inquiries[s.inquiry].place
 			may := tr.history.allowed(place, s.floor, s.last, s.got)
 			if may.has(s.region) {
+				behind = max(behind, tr.history.behind(place, s.region, s.sent))
 				continue
 			}
 			if wrong++; wrong <= 5 {
@@ -359,7 +360,8 @@ func (tr *trial) judge() {
 					g.name, places[place], nameOf(chaosRegions, s.region), s.got.Seconds(), s.got-s.sent, s.floor, may.names(chaosRegions))
 			}
 		}
-		tr.note("%s: %d answers judged, %d wrong", g.name, judged, wrong)
+		tr.note("%s: %d answers judged, %d wrong; the oldest was %v behind etcd", g.name, judged, wrong, behind.Round(time.Millisecond))
+		g.behind = append(g.behind, behind.Round(time.Millisecond))
 	}
 }
 
@@ -396,8 +398,8 @@ func (tr *trial) end() {
 		g.stop(tr.t)
 		g.read()
 		l := g.load
-		tr.t.Logf("%s: %d queries, %d answered, %d to it while it was stopped, %d late with the machine; the slowest of the rest %v",
-			g.name, l.sent, l.answered, l.excused, l.slow, l.worst.Round(time.Millisecond))
+		tr.t.Logf("%s: %d queries, %d answered, %d late or not at all while it was stopped, %d late with the machine; the slowest of the rest %v; by round, at most so far behind etcd: %v",
+			g.name, l.sent, l.answered, l.excused, l.slow, l.worst.Round(time.Millisecond), g.behind)
 	}
 	var kinds []string
 	for kind, n := range tr.tally {
