@@ -235,7 +235,7 @@ func (tr *trial) learnOrders() {
 			revision = tr.operator.put("/nearside/regions/"+r.name+"/drain", "false")
 		}
 		for range chaosRegions {
-			s.caught(tr.t, revision)
+			agree(tr.t, []*server{s}, revision)
 			name := s.from(tr.t, c, subnet)
 			orders[place] = append(orders[place], slices.IndexFunc(chaosRegions, func(r region) bool { return r.name == name }))
 			revision = tr.operator.put("/nearside/regions/"+name+"/drain", "")

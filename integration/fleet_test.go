@@ -43,12 +43,12 @@ func TestFleet(t *testing.T) {
 
 // agree waits until all servers have applied the same revision, not before the
 // given one, and returns it.
-func agree(t *testing.T, servers []*server, revision int64) (at int64) {
+func agree(t testing.TB, servers []*server, revision int64) (at int64) {
 	t.Helper()
 	eventually(t, "one revision on all servers", func() error {
-		at = servers[0].status(t).State.Revision
+		at = int64(servers[0].metric(t, "state_revision"))
 		for i, s := range servers {
-			if now := s.status(t).State.Revision; now != at || now < revision {
+			if now := int64(s.metric(t, "state_revision")); now != at || now < revision {
 				return fmt.Errorf("server %d is at %d, the first at %d, the last write at %d", i, now, at, revision)
 			}
 		}
