@@ -45,6 +45,7 @@ const (
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	tr := newTrial(t)
+	defer tr.tell() // however it ends
 	tr.begin()
 	for n := 1; n == 1 || tr.clock() < *chaosDuration && !tr.broken(); n++ {
 		tr.round(n)
@@ -78,6 +79,7 @@ type trial struct {
 	mu       sync.Mutex
 	clusters []string // ids
 	breaches []string
+	last     string         // the plan of the last round
 	tally    map[string]int // of faults, by kind
 	agreed   []time.Duration
 	first    []vitals // of the servers, when it was quiet for the first time
@@ -251,13 +253,11 @@ func (tr *trial) learnOrders() {
 func (tr *trial) round(n int) {
 	random := rand.New(rand.NewPCG(*chaosSeed, uint64(n)))
 	plan := tr.plan(random, n)
-	tr.note("round %d of seed %d:\n%s", n, *chaosSeed, plan)
+	tr.last = fmt.Sprintf("round %d of seed %d:\n%s", n, *chaosSeed, plan)
+	tr.note("%s", tr.last)
 	tr.execute(plan)
 	tr.silence()
 	tr.judge()
-	if tr.broken() {
-		tr.t.Errorf("seed %d, round %d broke it; its plan was:\n%s", *chaosSeed, n, plan)
-	}
 }
 
 // silence waits until the servers agree with etcd and with each other.
@@ -390,7 +390,7 @@ func (tr *trial) examine() {
 	}
 }
 
-// end stops everything and tells what was seen.
+// end stops everything.
 func (tr *trial) end() {
 	tr.stop()
 	tr.wait.Wait()
@@ -401,18 +401,24 @@ func (tr *trial) end() {
 		tr.t.Logf("%s: %d queries, %d answered, %d late or not at all while it was stopped, %d late with the machine; the slowest of the rest %v; by round, at most so far behind etcd: %v",
 			g.name, l.sent, l.answered, l.excused, l.slow, l.worst.Round(time.Millisecond), g.behind)
 	}
+	tr.t.Logf("agreed after %v", tr.agreed)
+}
+
+// tell says what was done, and what was broken by it.
+func (tr *trial) tell() {
 	var kinds []string
 	for kind, n := range tr.tally {
 		kinds = append(kinds, fmt.Sprintf("%d x %s", n, kind))
 	}
 	slices.Sort(kinds)
 	tr.t.Logf("seed %d, %v: %s", *chaosSeed, tr.clock().Round(time.Second), strings.Join(kinds, ", "))
-	tr.t.Logf("agreed after %v", tr.agreed)
-	for _, b := range tr.breaches {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	for _, b := range tr.breaches[:min(len(tr.breaches), 50)] {
 		tr.t.Errorf("%s", b)
 	}
 	if tr.t.Failed() {
 		text, _ := os.ReadFile(tr.events.Name())
-		tr.t.Logf("%s ends with:\n%s", tr.events.Name(), lastLines(string(text), 200))
+		tr.t.Logf("%d broken invariants, in %s%s ends with:\n%s", len(tr.breaches), tr.last, tr.events.Name(), lastLines(string(text), 200))
 	}
 }
