@@ -395,12 +395,12 @@ func (h *history) allowed(place int, floor position, last int, at time.Duration)
 }
 
 // behind returns for how long, at a time, the region had been out of the
-// question by what was written to the last cluster.
-func (h *history) behind(place, region int, at time.Duration) time.Duration {
+// question by what was written to a cluster.
+func (h *history) behind(cluster, place, region int, at time.Duration) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	since := at
-	for _, o := range slices.Backward(h.clusters[len(h.clusters)-1]) {
+	for _, o := range slices.Backward(h.clusters[cluster]) {
 		if o.began > at {
 			continue
 		}

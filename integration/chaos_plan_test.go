@@ -23,6 +23,7 @@ type step struct {
 	at   time.Duration
 	what string
 	do   func()
+	hits bool // it is a fault
 }
 
 type plan []step
@@ -55,9 +56,9 @@ func (tr *trial) plan(random *rand.Rand, n int) (p plan) {
 			busy[c] = to + 300*time.Millisecond
 		}
 		tr.tally[f.kind]++
-		p = append(p, step{from, f.kind + ": " + f.on, f.strike})
+		p = append(p, step{at: from, what: f.kind + ": " + f.on, do: f.strike, hits: true})
 		if f.heal != nil {
-			p = append(p, step{to, "over: " + f.kind + ": " + f.on, f.heal})
+			p = append(p, step{at: to, what: "over: " + f.kind + ": " + f.on, do: f.heal})
 		}
 	}
 	calm := time.Duration(0) // until then nothing else happens
@@ -76,7 +77,7 @@ func (tr *trial) plan(random *rand.Rand, n int) (p plan) {
 	}
 	for at := calm + exponential(random, actGap); at < length; at += exponential(random, actGap) {
 		what, do := tr.act(random)
-		p = append(p, step{at, what, do})
+		p = append(p, step{at: at, what: what, do: do})
 	}
 	slices.SortStableFunc(p, func(a, b step) int { return int(a.at - b.at) })
 	return p
@@ -116,6 +117,7 @@ func (tr *trial) act(random *rand.Rand) (what string, do func()) {
 // execute does what is planned when it is due.
 func (tr *trial) execute(p plan) {
 	began := tr.clock()
+	tr.trouble = forever
 	for _, s := range p {
 		select {
 		case <-time.After(s.at - (tr.clock() - began)):
@@ -123,6 +125,9 @@ func (tr *trial) execute(p plan) {
 			return
 		}
 		tr.note("%s", s.what)
+		if s.hits && tr.trouble == forever {
+			tr.trouble = tr.clock()
+		}
 		s.do()
 	}
 }

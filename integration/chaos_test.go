@@ -37,6 +37,7 @@ var (
 const (
 	healLimit  = 30 * time.Second // from the end of all faults until etcd takes writes
 	agreeLimit = 20 * time.Second // until all servers have applied one
+	promptly   = time.Second      // from a write to answers that follow it, while nothing is broken
 )
 
 // TestChaos breaks whatever can break around three servers, while operators and
@@ -79,6 +80,7 @@ type trial struct {
 	mu       sync.Mutex
 	clusters []string // ids
 	breaches []string
+	trouble  time.Duration  // when the first fault of the round struck
 	last     string         // the plan of the last round
 	tally    map[string]int // of faults, by kind
 	agreed   []time.Duration
@@ -352,7 +354,12 @@ func (tr *trial) judge() {
 			place := g.load.inquiries[s.inquiry].place
 			may := tr.history.allowed(place, s.floor, s.last, s.got)
 			if may.has(s.region) {
-				behind = max(behind, tr.history.behind(place, s.region, s.sent))
+				late := tr.history.behind(s.last, place, s.region, s.sent)
+				if s.sent < tr.trouble && late-tr.stalls.within(s.sent-late, s.sent) > promptly {
+					tr.breach("%s: nothing had struck, and at %.3f a client in %q still got %s, %v behind etcd",
+						g.name, s.sent.Seconds(), places[place], nameOf(chaosRegions, s.region), late)
+				}
+				behind = max(behind, late)
 				continue
 			}
 			if wrong++; wrong <= 5 {
