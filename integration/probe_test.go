@@ -19,15 +19,15 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// target is a health page that is well until told otherwise.
-type target struct {
+// probed is a health page that is well until told otherwise.
+type probed struct {
 	*httptest.Server
 	status atomic.Int32
 }
 
-func newTarget(t testing.TB) *target {
+func newProbed(t testing.TB) *probed {
 	t.Helper()
-	tt := &target{}
+	tt := &probed{}
 	tt.status.Store(http.StatusOK)
 	tt.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(int(tt.status.Load()))
@@ -36,30 +36,30 @@ func newTarget(t testing.TB) *target {
 	return tt
 }
 
-// prober is a `nearside probe` with a folder and a name of its own.
-type prober struct {
+// probing is a `nearside probe` with a folder and a name of its own.
+type probing struct {
 	*process
 	*server // for its commands and its admin address; it serves nothing
 	name    string
 }
 
-// newProber starts a prober. probes are the elements of the list, in YAML.
-func newProber(t testing.TB, c *cluster, name string, probes ...string) *prober {
+// newProbing starts a probing. probes are the elements of the list, in YAML.
+func newProbing(t testing.TB, c *cluster, name string, probes ...string) *probing {
 	t.Helper()
-	p := &prober{name: name, server: &server{dir: t.TempDir(), address: loopback(t), admin: loopback(t)}}
+	p := &probing{name: name, server: &server{dir: t.TempDir(), address: loopback(t), admin: loopback(t)}}
 	write(t, p.path("nearside.yaml"), configuration(setup{address: p.address, admin: p.admin, etcd: c.settings(), regions: sixRegions, ttl: 30})+
 		"probes:\n  - "+strings.Join(probes, "\n  - ")+"\n")
 	p.run(t)
 	return p
 }
 
-func (p *prober) run(t testing.TB) {
+func (p *probing) run(t testing.TB) {
 	t.Helper()
 	p.process = start(t, p.nearside("probe", "--host", p.name))
 }
 
 // quick is a probe of a region that needs no patience.
-func quick(region string, at *target) string {
+func quick(region string, at *probed) string {
 	return fmt.Sprintf("{region: %s, http: %q, interval: 500ms, timeout: 500ms, down_after: 2, up_after: 2}", region, at.URL+"/healthz")
 }
 
@@ -72,7 +72,7 @@ type kept struct {
 	lease    int64
 }
 
-// vote is what a prober writes.
+// vote is what a probing writes.
 type vote struct {
 	Status, Probe, Since, Detail string
 }
@@ -93,7 +93,7 @@ func read(t testing.TB, client *clientv3.Client, key string) kept {
 func voteKey(region, host string) string { return "/nearside/regions/" + region + "/health/" + host }
 
 // voted waits until the vote of a host on a region says status.
-func (p *prober) voted(t testing.TB, client *clientv3.Client, region, status string) (v vote, key kept) {
+func (p *probing) voted(t testing.TB, client *clientv3.Client, region, status string) (v vote, key kept) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("the vote of %s that %s is %s", p.name, region, status), func() error {
 		if err := p.process.failed(); err != nil {
@@ -113,7 +113,7 @@ func (p *prober) voted(t testing.TB, client *clientv3.Client, region, status str
 }
 
 // counts waits until the votes of a host count, or do not.
-func (p *prober) counts(t testing.TB, client *clientv3.Client, want bool) kept {
+func (p *probing) counts(t testing.TB, client *clientv3.Client, want bool) kept {
 	t.Helper()
 	var key kept
 	eventually(t, fmt.Sprintf("%s alive: %v", p.name, want), func() error {
@@ -129,7 +129,7 @@ func (p *prober) counts(t testing.TB, client *clientv3.Client, want bool) kept {
 	return key
 }
 
-func (p *prober) page(t testing.TB, path string) string {
+func (p *probing) page(t testing.TB, path string) string {
 	t.Helper()
 	page, err := p.get(path)
 	if err != nil {
@@ -139,7 +139,7 @@ func (p *prober) page(t testing.TB, path string) string {
 }
 
 // checks returns how many checks of a region passed.
-func (p *prober) checks(t testing.TB, region string) (n int) {
+func (p *probing) checks(t testing.TB, region string) (n int) {
 	t.Helper()
 	for line := range strings.Lines(p.page(t, "/metrics")) {
 		if strings.HasPrefix(line, "nearside_probe_results_total{") && strings.Contains(line, `region="`+region+`"`) && strings.Contains(line, `result="passed"`) {
@@ -155,9 +155,9 @@ func TestProbeVotes(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, thisMachine, 1)
 	etcd := c.client(t)
-	west, east := newTarget(t), newTarget(t)
+	west, east := newProbed(t), newProbed(t)
 	began := time.Now()
-	p := newProber(t, c, "dublin-1", quick("eu-west", west), quick("us-east", east))
+	p := newProbing(t, c, "dublin-1", quick("eu-west", west), quick("us-east", east))
 
 	v, key := p.voted(t, etcd, "eu-west", "up")
 	if v.Probe != "dublin-1" || v.Detail != "" || key.version != 1 || key.lease != 0 {
@@ -190,8 +190,8 @@ func TestProbeVotes(t *testing.T) {
 	if v.Detail != west.URL+"/healthz: status 503" || key.version != 2 {
 		t.Errorf("the vote is %+v, written %d times", v, key.version)
 	}
-	if page := p.page(t, "/metrics"); !strings.Contains(page, fmt.Sprintf("nearside_probe_up{region=\"eu-west\",service=\"\",target=\"%s/healthz\"} 0", west.URL)) ||
-		!strings.Contains(page, fmt.Sprintf("nearside_probe_up{region=\"us-east\",service=\"\",target=\"%s/healthz\"} 1", east.URL)) ||
+	if page := p.page(t, "/metrics"); !strings.Contains(page, fmt.Sprintf("nearside_probe_up{region=\"eu-west\",service=\"\",probed=\"%s/healthz\"} 0", west.URL)) ||
+		!strings.Contains(page, fmt.Sprintf("nearside_probe_up{region=\"us-east\",service=\"\",probed=\"%s/healthz\"} 1", east.URL)) ||
 		!strings.Contains(page, `nearside_probes_live{host="dublin-1"} 1`) {
 		t.Errorf("metrics:\n%s", page)
 	}
@@ -219,8 +219,8 @@ func TestProbeLeaseLost(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, thisMachine, 1)
 	etcd := c.client(t)
-	west, east := newTarget(t), newTarget(t)
-	p := newProber(t, c, "dublin-1", quick("eu-west", west), quick("us-east", east))
+	west, east := newProbed(t), newProbed(t)
+	p := newProbing(t, c, "dublin-1", quick("eu-west", west), quick("us-east", east))
 	p.voted(t, etcd, "eu-west", "up")
 	_, kept := p.voted(t, etcd, "us-east", "up")
 	old := p.counts(t, etcd, true)
@@ -251,14 +251,14 @@ func TestProbeLeaseLost(t *testing.T) {
 	p.voted(t, etcd, "eu-west", "down")
 }
 
-// A prober that hangs as a whole has no votes that count; when it goes on, what
+// A probing that hangs as a whole has no votes that count; when it goes on, what
 // it says is what it sees then.
 func TestProbeStopped(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, thisMachine, 1)
 	etcd := c.client(t)
-	west := newTarget(t)
-	p := newProber(t, c, "dublin-1", quick("eu-west", west))
+	west := newProbed(t)
+	p := newProbing(t, c, "dublin-1", quick("eu-west", west))
 	p.voted(t, etcd, "eu-west", "up")
 	p.counts(t, etcd, true)
 	p.cmd.Process.Signal(syscall.SIGSTOP)
@@ -274,13 +274,13 @@ func TestProbeWithoutEtcd(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, thisMachine, 1)
 	etcd := c.client(t)
-	west := newTarget(t)
-	p := newProber(t, c, "dublin-1", quick("eu-west", west))
+	west := newProbed(t)
+	p := newProbing(t, c, "dublin-1", quick("eu-west", west))
 	p.voted(t, etcd, "eu-west", "up")
 	p.counts(t, etcd, true)
 	c.members[0].kill()
 	west.status.Store(500)
-	eventually(t, "a target found down without etcd", func() error {
+	eventually(t, "a probed found down without etcd", func() error {
 		if page := p.page(t, "/metrics"); !strings.Contains(page, "/healthz\"} 0\n") {
 			return fmt.Errorf("%s", page)
 		}
@@ -300,8 +300,8 @@ func TestProbeLeaderLost(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, thisMachine, 3)
 	etcd := c.client(t)
-	west := newTarget(t)
-	p := newProber(t, c, "dublin-1", quick("eu-west", west))
+	west := newProbed(t)
+	p := newProbing(t, c, "dublin-1", quick("eu-west", west))
 	p.voted(t, etcd, "eu-west", "up")
 	for i := range c.members {
 		status, err := etcd.Status(t.Context(), c.clients[i])
@@ -324,12 +324,12 @@ func TestProbeTwice(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, thisMachine, 1)
 	etcd := c.client(t)
-	west, other := newTarget(t), newTarget(t)
+	west, other := newProbed(t), newProbed(t)
 	other.status.Store(500)
-	first := newProber(t, c, "dublin-1", quick("eu-west", west))
+	first := newProbing(t, c, "dublin-1", quick("eu-west", west))
 	first.voted(t, etcd, "eu-west", "up")
 	first.counts(t, etcd, true)
-	second := newProber(t, c, "dublin-1", quick("eu-west", other))
+	second := newProbing(t, c, "dublin-1", quick("eu-west", other))
 	eventually(t, "the second to wait", func() error {
 		if !strings.Contains(second.output.String(), "another process probed as dublin-1") {
 			return fmt.Errorf("%s", second.output)
@@ -358,7 +358,7 @@ func TestProbeInServer(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, thisMachine, 1)
 	etcd := c.client(t)
-	west := newTarget(t)
+	west := newProbed(t)
 	west.status.Store(404)
 	s := &server{dir: t.TempDir(), address: loopback(t), admin: loopback(t)}
 	s.host = thisMachine
@@ -368,7 +368,7 @@ func TestProbeInServer(t *testing.T) {
 	write(t, s.path("bet.example.zone"), zone(sixRegions))
 	succeed(t, exec.Command("sh", "-c", "cd "+s.dir+" && mkdir zones && mv bet.example.zone zones/"))
 	s.launch(t)
-	p := &prober{process: s.process, server: s, name: fmt.Sprintf("ns-%d", s.address.Port())}
+	p := &probing{process: s.process, server: s, name: fmt.Sprintf("ns-%d", s.address.Port())}
 	p.voted(t, etcd, "eu-west", "down")
 	p.counts(t, etcd, true)
 	if page := p.page(t, "/metrics"); !strings.Contains(page, "nearside_probe_up{") || !strings.Contains(page, "nearside_probes_live{") {
@@ -396,7 +396,7 @@ func TestProbeKinds(t *testing.T) {
 	write(t, ca, pemOf(secure.Certificate().Raw))
 	at := strings.TrimPrefix(secure.URL, "https://")
 	port := netip.MustParseAddrPort(at).Port()
-	p := newProber(t, c, "dublin-1",
+	p := newProbing(t, c, "dublin-1",
 		fmt.Sprintf("{region: eu-west, http: %q, host: example.com, ca: %q, body: all is well with example.com, status: [200], source: 127.0.0.9}", secure.URL, ca),
 		fmt.Sprintf("{region: us-east, tls: %q, host: example.com, ca: %q}", at, ca),
 		fmt.Sprintf("{region: us-west, tls: %q, verify: false}", at),
@@ -418,7 +418,7 @@ func pemOf(der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-// BenchmarkProbeDetection measures the time from the death of a target to the
+// BenchmarkProbeDetection measures the time from the death of a probed to the
 // vote that it is down, with the usual settings: one that refuses connections,
 // and one that takes them and is silent.
 func BenchmarkProbeDetection(b *testing.B) {
@@ -429,14 +429,14 @@ func BenchmarkProbeDetection(b *testing.B) {
 			var taken []time.Duration
 			for b.Loop() {
 				b.StopTimer()
-				west, hold := newTarget(b), make(chan struct{})
+				west, hold := newProbed(b), make(chan struct{})
 				var dead atomic.Bool
 				west.Config.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 					if dead.Load() {
 						<-hold
 					}
 				})
-				p := newProber(b, c, "dublin-1", fmt.Sprintf("{region: eu-west, http: %q}", west.URL))
+				p := newProbing(b, c, "dublin-1", fmt.Sprintf("{region: eu-west, http: %q}", west.URL))
 				p.voted(b, etcd, "eu-west", "up")
 				p.counts(b, etcd, true)
 				time.Sleep(rand.N(3 * time.Second)) // anywhere between two checks
