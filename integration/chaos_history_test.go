@@ -407,7 +407,9 @@ func (h *history) behind(cluster, place, region int, at time.Duration) time.Dura
 		if o.may[place].has(region) {
 			break
 		}
-		since = o.began
+		if o.began > 0 { // else there is no telling
+			since = o.began
+		}
 	}
 	return at - since
 }
