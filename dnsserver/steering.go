@@ -2,7 +2,6 @@ package dnsserver
 
 import (
 	"net/netip"
-	"strings"
 
 	"nearside/regions"
 	"nearside/zones"
@@ -12,15 +11,9 @@ import (
 // names to which service. static lists the names that are opted out, absolute or
 // not; a leading "*." covers every name below.
 func Steering(t *regions.Table, static []string) zones.Steering {
-	exact := make(map[string]bool, len(static))
-	var below []string
+	listed := make(regions.Names[bool])
 	for _, name := range static {
-		name = strings.ToLower(strings.TrimSuffix(name, ".")) + "."
-		if rest, ok := strings.CutPrefix(name, "*"); ok {
-			below = append(below, rest)
-		} else {
-			exact[name] = true
-		}
+		listed.Add(name, true)
 	}
 	return zones.Steering{
 		RegionOf: func(addr netip.Addr) (uint8, bool) {
@@ -33,15 +26,8 @@ func Steering(t *regions.Table, static []string) zones.Steering {
 		},
 		Name: func(region uint8) string { return t.Name(regions.ID(region)) },
 		Static: func(owner string) bool {
-			if exact[owner] {
-				return true
-			}
-			for _, suffix := range below {
-				if strings.HasSuffix(owner, suffix) {
-					return true
-				}
-			}
-			return false
+			static, _ := listed.Of(owner)
+			return static
 		},
 		Service: func(owner string) (uint16, uint32) {
 			id := t.ServiceOf(owner)

@@ -74,17 +74,28 @@ func ParseTold(text string) (t Told, err error) {
 }
 
 // parseDrained reads the list of drained regions.
-func (t *Told) parseDrained(list string) (err error) {
+func (t *Told) parseDrained(list string) error {
 	if list == "" {
 		return nil
 	}
-	names := strings.Split(list, ",")
-	if more, ok := strings.CutPrefix(names[len(names)-1], "+"); ok {
-		if t.More, err = strconv.Atoi(more); err != nil {
-			return err
+	for name := range strings.SplitSeq(list, ",") {
+		if t.More > 0 {
+			return fmt.Errorf("more names behind +%d", t.More)
 		}
-		names = names[:len(names)-1]
+		if more, counted := strings.CutPrefix(name, "+"); counted {
+			n, err := strconv.ParseUint(more, 10, 16)
+			if err != nil || n == 0 {
+				return fmt.Errorf("%q is no number of names", name)
+			}
+			t.More = int(n)
+			continue
+		}
+		for part := range strings.SplitSeq(name, "/") {
+			if err := regions.CheckName(part); err != nil {
+				return fmt.Errorf("%q: %w", name, err)
+			}
+		}
+		t.Drained = append(t.Drained, name)
 	}
-	t.Drained = names
 	return nil
 }

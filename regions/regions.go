@@ -72,8 +72,8 @@ type Table struct {
 	owned    []owned  // prefixes, sorted by first address; they do not overlap
 	seeds    []uint64 // by region: see bucket
 	standby  Set
-	services []Service            // the first is Anyone
-	names    map[string]ServiceID // listed by services, canonical
+	services []Service        // the first is Anyone
+	names    Names[ServiceID] // listed by services
 	policy   Policy
 	longest  uint32 // the longest TTL that any service allows
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -68,7 +67,7 @@ func (t *Table) With(services []Service, policy Policy) (*Table, error) {
 	next.policy = policy
 	next.services = []Service{t.anyone()}
 	next.longest = policy.TTL
-	next.names = map[string]ServiceID{}
+	next.names = Names[ServiceID]{}
 	for _, s := range services {
 		if err := CheckName(s.Name); err != nil {
 			return nil, fmt.Errorf("service %q: %w", s.Name, err)
@@ -80,7 +79,7 @@ func (t *Table) With(services []Service, policy Policy) (*Table, error) {
 			if other, taken := next.names[canonical(name)]; taken {
 				return nil, fmt.Errorf("service %s: the name %s belongs to service %s", s.Name, name, append(next.services, s)[other].Name)
 			}
-			next.names[canonical(name)] = ServiceID(len(next.services))
+			next.names.Add(name, ServiceID(len(next.services)))
 		}
 		for i, id := range s.Regions {
 			if slices.Contains(s.Regions[:i], id) {
@@ -142,37 +141,8 @@ func (t *Table) ServiceNamed(name string) (ServiceID, bool) {
 }
 
 // ServiceOf returns the service of a name (lower case, absolute, with the final
-// dot): that which lists it, else that which lists the closest "*" above it, else
-// Anyone.
+// dot), Anyone if none lists it.
 func (t *Table) ServiceOf(name string) ServiceID {
-	if len(t.names) == 0 {
-		return Anyone
-	}
-	if id, listed := t.names[name]; listed {
-		return id
-	}
-	for above := name; above != "" && above != "."; {
-		above = parent(above) // "" is the root
-		if id, listed := t.names["*."+above]; listed {
-			return id
-		}
-	}
-	return Anyone
+	id, _ := t.names.Of(name)
+	return id
 }
-
-// parent is the name above one, which zones write with a backslash before each dot
-// within a label; that of the last label is "".
-func parent(name string) string {
-	for at := 0; at < len(name); at++ {
-		switch name[at] {
-		case '\\':
-			at++
-		case '.':
-			return name[at+1:]
-		}
-	}
-	return ""
-}
-
-// canonical is a name as zones have it.
-func canonical(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) + "." }

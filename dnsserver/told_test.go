@@ -1,0 +1,61 @@
+package dnsserver
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// What is told is read as it was meant, however many regions are drained, and fits
+// one character-string.
+func TestTold(t *testing.T) {
+	var list strings.Builder
+	for i := range 64 {
+		fmt.Fprintf(&list, "%s%d 1 1\n", strings.Repeat("r", i%60), i)
+	}
+	h := newHealth(t, readTable(t, list.String(), "casino names=casino.bet.example", ""))
+	h.state.Cluster, h.state.Revision = 1<<64-1, 1<<63-1
+	for id := range h.table.All().All() {
+		told := ToldOf(h.state)
+		text := told.String()
+		got, err := ParseTold(text)
+		if err != nil || !reflect.DeepEqual(got, told) || len(text) > MaxVersion {
+			t.Fatalf("%q of %d octets is read as %+v, %v; it was %+v", text, len(text), got, err, told)
+		}
+		if n := len(told.Drained) + told.More; n != int(id) || told.Digest == 0 || n > 0 && told.Drained[0] != "0" {
+			t.Fatalf("%d drained: %q", id, text)
+		}
+		h.change(t, []string{"drain", h.table.Name(id)})
+		h.state.Cluster, h.state.Revision = 1<<64-1, 1<<63-1
+	}
+	h.change(t, []string{"restore"})
+	h.change(t, []string{"drain", "casino/0"})
+	if told := ToldOf(h.state); len(told.Drained) != 1 || told.Drained[0] != "casino/0" {
+		t.Errorf("a service is drained: %q", told)
+	}
+}
+
+func TestParseTold(t *testing.T) {
+	const good = "cluster=ff revision=7 state=00000000000000ab drained="
+	for text, want := range map[string]string{
+		good:                             "",
+		good + " age=9":                  "",
+		good + "a,b,+3":                  "",
+		good + "+3":                      "",
+		"":                               "cluster is not told",
+		"revision=7 state=ab drained=":   "cluster is not told",
+		"cluster=ff revision=7 state=ab": "drained is not told",
+		"cluster=g" + good[10:]:          "cluster: ",
+		good + " revision=8":             "revision is told twice",
+		good + "a,+x":                    "drained: ",
+		good + "+0,a,":                   "drained: ",
+		good + "a,,b":                    "drained: ",
+		good + "+-1":                     "drained: ",
+	} {
+		_, err := ParseTold(text)
+		if (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
