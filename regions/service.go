@@ -131,6 +131,9 @@ func (t *Table) Service(id ServiceID) Service { return t.services[id] }
 // TTL returns the cap on the TTLs of a service's steered answers, in seconds.
 func (t *Table) TTL(id ServiceID) uint32 { return cmp.Or(t.services[id].TTL, t.policy.TTL) }
 
+// LongestTTL returns how long any steered answer may be kept, in seconds.
+func (t *Table) LongestTTL() uint32 { return t.longest }
+
 // ServiceNamed returns the service of that name.
 func (t *Table) ServiceNamed(name string) (ServiceID, bool) {
 	if name == "" {

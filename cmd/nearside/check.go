@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -198,7 +199,7 @@ func checkZones(c *Config, r *findings) []*zones.Status {
 		warnOfTwoServers(view, list, r)
 	}
 	if c.Table().Len() > 0 {
-		warnOfStatic(c, view, r)
+		warnOfUnmatched(c, view, list, r)
 	}
 	return list
 }
@@ -236,40 +237,67 @@ func warnOfTwoServers(view *zones.View, list []*zones.Status, r *findings) {
 
 func nameServers(z *zones.Zone) int { return int(z.Lookup(z.Apex(), dns.TypeNS).Set.Count) }
 
-// warnOfStatic tells of entries of steering.static that match no name: a typo in
-// one leaves the name steered that was meant.
-func warnOfStatic(c *Config, view *zones.View, r *findings) {
+// warnOfUnmatched tells of entries of steering.static and of services that match no
+// name: a typo in one leaves the name as it was.
+func warnOfUnmatched(c *Config, view *zones.View, list []*zones.Status, r *findings) {
 	for zone := range view.All() {
 		if zone.Failed() {
 			return // nobody knows its names
 		}
 	}
-	unmatched := make(map[string]bool, len(c.Static))
-	var below []string // what the entries with a star end in, as far as unmatched
-	for _, entry := range c.Static {
-		unmatched[entry] = true
+	for _, i := range unmatched(c.Static, view.Names()) {
+		r.warning(c.fault(fmt.Sprintf("steering.static[%d]", i), "warning: steering.static: there is no name %s in any zone; correct it, or take it out", c.Static[i]).String())
+	}
+	for i, s := range c.Services {
+		for _, j := range unmatched(s.Names, steeredNames(list)) {
+			r.warning(c.fault(fmt.Sprintf("services[%d].names[%d]", i, j), "warning: service %s: %s is no steered name of any zone; correct it, or take it out (where a wildcard answers, list the wildcard)",
+				s.Name, s.Names[j]).String())
+		}
+	}
+}
+
+// steeredNames yields the steered names of zones.
+func steeredNames(list []*zones.Status) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, z := range list {
+			for _, name := range z.Steered {
+				if !yield(name) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// unmatched returns the indices of the entries that none of the names matches.
+func unmatched(entries []string, names iter.Seq[string]) (list []int) {
+	left := make(map[string]bool, len(entries))
+	var below []string // what the entries with a star end in, as far as they are left
+	for _, entry := range entries {
+		left[entry] = true
 		if rest, ok := strings.CutPrefix(entry, "*"); ok {
 			below = append(below, rest)
 		}
 	}
-	for name := range view.Names() {
-		delete(unmatched, name)
+	for name := range names {
+		delete(left, name)
 		below = slices.DeleteFunc(below, func(rest string) bool {
 			matches := strings.HasSuffix(name, rest)
 			if matches {
-				delete(unmatched, "*"+rest)
+				delete(left, "*"+rest)
 			}
 			return matches
 		})
-		if len(unmatched) == 0 {
-			return
+		if len(left) == 0 {
+			return nil
 		}
 	}
-	for i, entry := range c.Static {
-		if unmatched[entry] {
-			r.warning(c.fault(fmt.Sprintf("steering.static[%d]", i), "warning: steering.static: there is no name %s in any zone; correct it, or take it out", entry).String())
+	for i, entry := range entries {
+		if left[entry] {
+			list = append(list, i)
 		}
 	}
+	return list
 }
 
 func checkGeography(c *Config, r *findings) string {

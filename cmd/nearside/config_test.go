@@ -86,7 +86,7 @@ func TestLoad(t *testing.T) {
 	if !casino.Failover || casino.TTL != 10 || casino.OnExhausted != (regions.Exhausted{Kind: regions.OneRegion}) || !slices.Equal(casino.Regions, []regions.ID{1, 0}) {
 		t.Errorf("casino is %+v", casino)
 	}
-	if poker.Failover || poker.TTL != 60 || poker.OnExhausted.Kind != regions.NoRegion {
+	if poker.Failover || table.TTL(2) != 60 || poker.OnExhausted.Kind != regions.NoRegion {
 		t.Errorf("poker is %+v", poker)
 	}
 	if p := table.Policy(); p != (regions.Policy{MaxOut: 30, Hold: 90 * time.Second, Ramp: 5 * time.Minute, TTL: 60}) {

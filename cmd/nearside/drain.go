@@ -149,7 +149,7 @@ func (w drainer) run(ctx context.Context, wait bool) error {
 	if wait {
 		return w.wait(ctx, revision)
 	}
-	w.printf("see it with `nearside status`; resolvers follow within %d s; undo it with `nearside undrain %s`", w.config.Table().Policy().TTL, w.again())
+	w.printf("see it with `nearside status`; resolvers follow within %d s; undo it with `nearside undrain %s`", w.config.Table().LongestTTL(), w.again())
 	return nil
 }
 

@@ -48,7 +48,7 @@ func (s *server) tellFacts(ctx context.Context) {
 func (s *server) collectFacts() healthsync.Facts {
 	geography, _, _ := s.geo.status()
 	facts := healthsync.Facts{
-		Version: version(), TTL: s.config.Table().Policy().TTL,
+		Version: version(), TTL: s.config.Table().LongestTTL(),
 		Digests: healthsync.Digests{Configuration: s.config.digest(), Zones: zonesDigest(console.Zones(s.zones.store.Status())), Database: geography.Digest},
 	}
 	for _, addr := range s.dns.Addrs() {

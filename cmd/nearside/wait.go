@@ -14,6 +14,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"nearside/dnsserver"
 	"nearside/healthsync"
 )
 
@@ -84,7 +85,7 @@ func (v *waiter) look(ctx context.Context) (done bool, err error) {
 	now := time.Now()
 	clear(v.late)
 	for _, m := range list {
-		ttl := time.Duration(cmp.Or(m.TTL, v.config.Table().Policy().TTL)) * time.Second
+		ttl := time.Duration(cmp.Or(m.TTL, v.config.Table().LongestTTL())) * time.Second
 		switch {
 		case v.applied[m.ID]:
 		case !m.Stopped.IsZero() && !m.Alive:
@@ -125,26 +126,32 @@ func (v *waiter) ask(list []healthsync.Member) {
 	var all sync.WaitGroup
 	for _, m := range list {
 		all.Go(func() {
-			cluster, revision, err := askState(m.Addresses)
+			told, err := askState(m.Addresses)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
 			case err != nil:
 				v.late[m.ID] += fmt.Sprintf("; asked over DNS: %v", err)
-			case cluster == v.cluster && revision >= v.revision && !m.Override:
+			case v.out(told), strconv.FormatUint(told.Cluster, 16) == v.cluster && told.Revision >= v.revision && !m.Override:
 				delete(v.late, m.ID)
 				v.applied[m.ID] = true
-				v.ends = latest(v.ends, time.Now().Add(time.Duration(cmp.Or(m.TTL, v.config.Table().Policy().TTL))*time.Second))
+				v.ends = latest(v.ends, time.Now().Add(time.Duration(cmp.Or(m.TTL, v.config.Table().LongestTTL()))*time.Second))
 			default:
-				v.late[m.ID] = fmt.Sprintf("it answers queries from revision %d", revision)
+				v.late[m.ID] = fmt.Sprintf("it answers queries from revision %d", told.Revision)
 			}
 		})
 	}
 	all.Wait()
 }
 
+// out reports whether no answer of a server has what is drained.
+func (v *waiter) out(told dnsserver.Told) bool {
+	service := v.at.Service + "/" + v.at.Region
+	return slices.Contains(told.Drained, v.at.Region) || slices.Contains(told.Drained, service)
+}
+
 // askState asks a server at CH TXT state.nearside from which state it answers.
-func askState(addresses []string) (cluster string, revision int64, err error) {
+func askState(addresses []string) (told dnsserver.Told, err error) {
 	query := new(dns.Msg)
 	query.SetQuestion("state.nearside.", dns.TypeTXT)
 	query.Question[0].Qclass = dns.ClassCHAOS
@@ -157,26 +164,12 @@ func askState(addresses []string) (cluster string, revision int64, err error) {
 		}
 		for _, rr := range answer.Answer {
 			if txt, ok := rr.(*dns.TXT); ok {
-				return parseState(strings.Join(txt.Txt, " "))
+				return dnsserver.ParseTold(strings.Join(txt.Txt, " "))
 			}
 		}
 		err = fmt.Errorf("%s does not say", address)
 	}
-	return "", 0, err
-}
-
-// parseState reads the words NAME=VALUE of state.nearside.
-func parseState(text string) (cluster string, revision int64, err error) {
-	err = errors.New("it does not say its revision")
-	for word := range strings.FieldsSeq(text) {
-		switch name, value, _ := strings.Cut(word, "="); name {
-		case "cluster":
-			cluster = value
-		case "revision":
-			revision, err = strconv.ParseInt(value, 10, 64)
-		}
-	}
-	return cluster, revision, err
+	return told, err
 }
 
 // progress prints how far it is, when that has changed.
