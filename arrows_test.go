@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -30,7 +33,7 @@ var arrows = map[string]struct {
 	"regions": {
 		ours: []string{"geo"},
 		// Pure: no clock, no file, no socket. Its answers depend on its arguments alone.
-		std: []string{"bytes", "cmp", "errors", "fmt", "iter", "maps", "math", "math/bits", "net/netip", "slices", "sort", "strconv", "strings"},
+		std: []string{"bytes", "cmp", "encoding/binary", "errors", "fmt", "hash/fnv", "iter", "maps", "math", "math/bits", "net/netip", "slices", "sort", "strconv", "strings", "time"},
 	},
 	"zones": {
 		ours:      []string{"printable"},
@@ -84,6 +87,24 @@ var onlyIn = map[string]string{
 type listed struct {
 	ImportPath                         string
 	Imports, TestImports, XTestImports []string
+}
+
+// The state is a function of its arguments: package regions asks no clock.
+func TestNoClock(t *testing.T) {
+	clock := regexp.MustCompile(`time\.(Now|Since|Until|After|Sleep|Tick|New)`)
+	files, err := filepath.Glob("regions/*.go")
+	if err != nil || len(files) < 5 {
+		t.Fatal(err, files)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := clock.Find(content); at != nil && !strings.HasSuffix(file, "_test.go") {
+			t.Errorf("%s has %s: it must stay pure", file, at)
+		}
+	}
 }
 
 func TestArrows(t *testing.T) {

@@ -269,11 +269,11 @@ func TestServe(t *testing.T) {
 	}
 	r.expect("new.bet.example.", "NOERROR 203.0.113.9/3600")
 
-	if text, err := r.nearside("undrain", "--all"); err != nil || !strings.Contains(text, "no region is drained") {
+	if text, err := r.nearside("undrain", "--all"); err != nil || !strings.Contains(text, "nothing is drained") {
 		t.Fatalf("%s %v", text, err)
 	}
 	r.expect("play.bet.example.", "NOERROR 192.0.2.10/7")
-	if text, err := r.nearside("undrain", "eu-west"); err != nil || !strings.Contains(text, "was not drained") {
+	if text, err := r.nearside("undrain", "eu-west"); err != nil || !strings.Contains(text, "there was no /nearside/regions/eu-west/drain") {
 		t.Errorf("%s %v", text, err)
 	}
 
