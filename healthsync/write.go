@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -107,4 +108,25 @@ func HasDrain(ctx context.Context, client *clientv3.Client, prefix string, at Ta
 		return false, fmt.Errorf("reading %s from etcd: %w", at.DrainKey(prefix), err)
 	}
 	return response.Count > 0, nil
+}
+
+// Recorded returns how regions, and services in them, stand as the servers recorded
+// it. What is not among them never went out.
+func Recorded(ctx context.Context, client *clientv3.Client, prefix string) (map[Target]regions.Status, error) {
+	base := prefix + "/transitions/"
+	response, err := client.Get(ctx, base, clientv3.WithPrefix())
+	if err != nil {
+		return nil, fmt.Errorf("reading %s from etcd: %w", base, err)
+	}
+	stand := make(map[Target]regions.Status)
+	for _, kv := range response.Kvs {
+		at := Target{Region: strings.TrimPrefix(string(kv.Key), base)}
+		if service, region, ok := strings.Cut(at.Region, "/"); ok {
+			at = Target{Service: service, Region: region}
+		}
+		if record, err := readRecord(kv.Value); err == nil {
+			stand[at] = record.To
+		}
+	}
+	return stand, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -139,6 +140,9 @@ func (w drainer) printf(format string, arguments ...any) {
 
 func (w drainer) run(ctx context.Context, wait bool) error {
 	revision, err := w.write(ctx)
+	if errors.Is(err, errSick) {
+		return err
+	}
 	if err != nil {
 		return etcdFailure(w.config, err)
 	}
@@ -165,7 +169,47 @@ func (w drainer) again() string {
 func (w drainer) write(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
 	defer cancel()
+	if w.drain.Percent == 100 && !w.drain.Force {
+		stand, err := healthsync.Recorded(ctx, w.client, w.config.Etcd.Prefix)
+		if err != nil {
+			return 0, err
+		}
+		if sick := w.remainder(stand); sick != "" {
+			return 0, fmt.Errorf("%w: %s; --force drains all the same", errSick, sick)
+		}
+	}
 	return healthsync.WriteDrain(ctx, w.client, w.config.Etcd.Prefix, w.at, w.drain)
+}
+
+// errSick is of a drain that would leave only what is sick.
+var errSick = errors.New("not drained")
+
+// remainder says who would be left with nothing but sick or drained regions, or "".
+// The servers judge drains alone: sickness comes and goes, a verdict stays.
+func (w drainer) remainder(stand map[healthsync.Target]regions.Status) string {
+	table := w.config.Table()
+	for id := range table.Services() {
+		service := table.Service(regions.ServiceID(id))
+		if w.at.Service != "" && w.at.Service != service.Name {
+			continue
+		}
+		var left, sick []string
+		for _, region := range service.Regions {
+			name := table.Name(region)
+			if name == w.at.Region || table.Region(region).Standby {
+				continue
+			}
+			left = append(left, name)
+			status := stand[healthsync.Target{Region: name}] | stand[healthsync.Target{Service: service.Name, Region: name}]
+			if status.Out() {
+				sick = append(sick, fmt.Sprintf("%s is %s", name, status))
+			}
+		}
+		if len(left) > 0 && len(sick) == len(left) && slices.ContainsFunc(service.Regions, func(r regions.ID) bool { return table.Name(r) == w.at.Region }) {
+			return "of the regions that would remain, " + strings.Join(sick, ", ")
+		}
+	}
+	return ""
 }
 
 // verdictTime is how long a command waits for the first server to judge a drain.

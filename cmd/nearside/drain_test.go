@@ -1,0 +1,93 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"nearside/healthsync"
+	"nearside/regions"
+)
+
+func drainTable(t *testing.T) *Config {
+	t.Helper()
+	c, _, err := Load(writeConfig(t, `
+server: {id: ns1}
+zones: {dir: zones}
+etcd: {embedded: true}
+regions:
+- {name: eu, location: {latitude: 1, longitude: 1}}
+- {name: us, location: {latitude: 2, longitude: 2}}
+- {name: ap, location: {latitude: 3, longitude: 3}}
+- {name: sorry, location: {latitude: 4, longitude: 4}, standby: true}
+services:
+- {name: casino, names: [casino.example], regions: [eu, us]}
+`), overlay(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// A drain that would leave only what is sick is not written without --force.
+func TestDrainLeavesSick(t *testing.T) {
+	c := drainTable(t)
+	us, ap, casino := healthsync.Target{Region: "us"}, healthsync.Target{Region: "ap"}, healthsync.Target{Service: "casino", Region: "us"}
+	for _, test := range []struct {
+		name  string
+		at    healthsync.Target
+		stand map[healthsync.Target]regions.Status
+		want  string
+	}{
+		{"all is well", healthsync.Target{Region: "eu"}, nil, ""},
+		{"one is well", healthsync.Target{Service: "casino", Region: "ap"}, map[healthsync.Target]regions.Status{us: regions.Down}, ""},
+		{"all are sick", healthsync.Target{Region: "eu"}, map[healthsync.Target]regions.Status{us: regions.Down, ap: regions.Drained | regions.Silent},
+			"of the regions that would remain, us is down, ap is drained+silent"},
+		{"a service has no other", healthsync.Target{Region: "eu"}, map[healthsync.Target]regions.Status{casino: regions.Down}, "of the regions that would remain, us is down"},
+		{"the service itself", healthsync.Target{Service: "casino", Region: "eu"}, map[healthsync.Target]regions.Status{us: regions.Silent}, "of the regions that would remain, us is silent"},
+		{"excused is well", healthsync.Target{Region: "eu"}, map[healthsync.Target]regions.Status{us: regions.Excused, ap: regions.Excused}, ""},
+	} {
+		if got := (drainer{config: c, at: test.at}).remainder(test.stand); got != test.want {
+			t.Errorf("%s: %q, not %q", test.name, got, test.want)
+		}
+	}
+}
+
+// The flags of drain are times and shares that make sense.
+func TestDrainFlags(t *testing.T) {
+	zone := time.FixedZone("CET", 3600)
+	now := time.Date(2026, 11, 28, 4, 0, 0, 0, zone)
+	for _, test := range []struct {
+		flags     drainFlags
+		at, until string // RFC 3339 in UTC; "": zero
+		fault     string
+	}{
+		{drainFlags{percent: 100}, "", "", ""},
+		{drainFlags{percent: 100, lasting: 2 * time.Hour}, "", "2026-11-28T05:00:00Z", ""},
+		{drainFlags{percent: 1, at: "03:00", lasting: time.Hour}, "2026-11-29T02:00:00Z", "2026-11-29T03:00:00Z", ""},
+		{drainFlags{percent: 1, at: "05:00:30"}, "2026-11-28T04:00:30Z", "", ""},
+		{drainFlags{percent: 1, at: "2026-12-01T03:00:00Z"}, "2026-12-01T03:00:00Z", "", ""},
+		{drainFlags{percent: 1, at: "2026-11-01T03:00:00Z"}, "", "", "is past"},
+		{drainFlags{percent: 1, at: "soon"}, "", "", "is no time"},
+		{drainFlags{percent: 0}, "", "", "from 1 to 100"},
+		{drainFlags{percent: 101}, "", "", "from 1 to 100"},
+		{drainFlags{percent: 100, lasting: -time.Second}, "", "", "lasts longer"},
+	} {
+		d, err := test.flags.drain(now)
+		if test.fault != "" {
+			if err == nil || !strings.Contains(err.Error(), test.fault) {
+				t.Errorf("%+v: %v", test.flags, err)
+			}
+			continue
+		}
+		shown := func(at time.Time) string {
+			if at.IsZero() {
+				return ""
+			}
+			return at.UTC().Format(time.RFC3339)
+		}
+		if err != nil || shown(d.At) != test.at || shown(d.Until) != test.until {
+			t.Errorf("%+v: from %s until %s, %v", test.flags, shown(d.At), shown(d.Until), err)
+		}
+	}
+}
