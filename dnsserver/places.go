@@ -98,25 +98,18 @@ func (p *Places) touch(subnet, source netip.Addr) uint32 {
 	return p.clients.Touch6(binary.BigEndian.Uint64(a[:8]))
 }
 
-// place is what geography makes of a query.
-type place struct {
-	list   []regions.ID // the preference list
-	client netip.Addr   // whose list it is: the subnet or the source
-	scope  int          // the ECS scope that justifies the list
-}
-
-// Prefer places a client. subnet is the client subnet as sent, invalid when there is
-// none that counts; source is the address the query came from. A private or
-// special-purpose subnet says nothing: the source decides, and the scope is
-// the length of that block.
-func (p *Places) Prefer(subnet, source netip.Addr) place {
-	scope := 0
+// Prefer returns the preference list for a client and the ECS scope that
+// justifies it. subnet is the client subnet as sent, invalid when there is none
+// that counts; source is the address the query came from. A private or
+// special-purpose subnet says nothing: the source decides (then bySubnet is false),
+// and the scope is the length of that block.
+func (p *Places) Prefer(subnet, source netip.Addr) (list []regions.ID, scope int, bySubnet bool) {
 	if subnet.IsValid() {
 		var class geo.Class
 		if class, scope = p.lookup(subnet); class != geo.Special {
-			return place{p.list(class), subnet, scope}
+			return p.list(class), scope, true
 		}
 	}
 	class, _ := p.lookup(source)
-	return place{p.list(class), source, scope}
+	return p.list(class), scope, false
 }

@@ -54,10 +54,13 @@ type responder struct {
 	authority  uint16
 	additional uint16
 
-	placed bool // the client was placed: a steered link needed it
-	place  place
-	scope  int    // ECS scope of the response
-	ttl    uint32 // cap on the TTL of the RRset that was chosen
+	placed   bool         // the client was placed: a steered link needed it
+	list     []regions.ID // its preference list
+	place    int          // the ECS scope that justifies the list
+	bySubnet bool         // the client subnet decided about it, not the source
+
+	scope int    // ECS scope of the response
+	ttl   uint32 // cap on the TTL of the RRset that was chosen
 }
 
 func newResponder(c *counts, clock *atomic.Uint32, limits Limits, log zerolog.Logger) responder {
@@ -140,7 +143,7 @@ func (r *responder) reset(s *Snapshot, stream bool) {
 	r.msg = r.query.msg[:headerSize]
 	r.rcode, r.authentic, r.truncated = r.fault, false, false
 	r.answers, r.authority, r.additional = 0, 0, 0
-	r.placed, r.scope = false, 0
+	r.placed, r.list, r.scope = false, nil, 0
 	r.dnamesGiven = 0
 	r.room = plainUDP
 	r.setLimit(stream)
@@ -151,7 +154,7 @@ func (r *responder) reset(s *Snapshot, stream bool) {
 // snapshot is much memory.
 func (r *responder) rest(n int) {
 	r.counts.publish()
-	r.snap, r.place.list = nil, nil
+	r.snap, r.list = nil, nil
 	for i := range n {
 		r.queries[i].zone = nil
 	}
@@ -300,10 +303,15 @@ func (r *responder) choose(set *zones.RRset) bool {
 	state, candidates, service := r.snap.state, regions.Set(set.Regions), regions.ServiceID(set.Service)
 	split, placeless := state.Split(candidates, service), state.Placeless(service)
 	if !r.placed && (split || !placeless) {
-		r.place, r.placed = r.snap.places.Prefer(r.ask, r.from), true
+		r.list, r.place, r.bySubnet = r.snap.places.Prefer(r.ask, r.from)
+		r.placed = true
 	}
 	r.scope = max(r.scope, r.scopeOf(split, placeless))
-	region, ok := state.Choose(r.place.list, candidates, service, r.place.client)
+	client := r.from
+	if split && r.bySubnet {
+		client = r.ask
+	}
+	region, ok := state.Choose(r.list, candidates, service, client)
 	if !ok {
 		r.exhausted(candidates, service)
 		return false
@@ -322,12 +330,12 @@ func (r *responder) scopeOf(split, placeless bool) int {
 	switch {
 	case placeless && !split:
 		return 0 // the order of failover is everybody's
-	case !split || r.place.client != r.ask:
-		return r.place.scope
+	case !split || !r.bySubnet:
+		return r.place
 	case placeless:
 		return regions.ScopeBits(r.ask)
 	}
-	return max(r.place.scope, regions.ScopeBits(r.ask))
+	return max(r.place, regions.ScopeBits(r.ask))
 }
 
 // exhausted notes why no region may answer.
