@@ -46,6 +46,29 @@ func compareWorlds(t *testing.T, seed uint64, seen map[string]int) {
 	}
 }
 
+// TestEqualInputs: two servers that are in the same world give the same answers, with
+// the same digest of their state.
+func TestEqualInputs(t *testing.T) {
+	for seed := range uint64(100) {
+		random := rand.New(rand.NewPCG(seed, 4))
+		text, owners := twinZone(random)
+		w, more, owners := newWorld(random, owners)
+		one, other := worldTwins(t, text+more, w), worldTwins(t, text+more, w)
+		if one == nil {
+			continue
+		}
+		if a, b := one.snapshot.state.Digest(), other.snapshot.state.Digest(); a != b {
+			t.Fatalf("seed %d: the digests are %x and %x", seed, a, b)
+		}
+		for range 20 {
+			q, source := worldQuestion(random, owners), worldClient(random)
+			if a, b := one.exchange(t, q, source), other.exchange(t, q, source); a.String() != b.String() {
+				t.Fatalf("seed %d: %v is answered\n%v\nand\n%v", seed, q.Question[0], a, b)
+			}
+		}
+	}
+}
+
 // worldQuestion is a question for a steered name, or one not far from it, perhaps
 // with a client subnet.
 func worldQuestion(random *rand.Rand, owners []string) *dns.Msg {
