@@ -62,7 +62,7 @@ func (l *ledger) duty(key string) (duty, bool) {
 	}
 	r := l.records[a.subject()]
 	d := duty{key: key, mod: r.mod}
-	if r.recorded || !l.knows(a) {
+	if r.recorded || !l.knows(a) || len(l.waiting) > 0 { // those who know more are better judges
 		return duty{}, false
 	}
 	drain := a.drainKey()
@@ -98,7 +98,7 @@ func (l *ledger) verdictDuty(key, on string) (duty, bool) {
 	case !there || !getsVerdict(on):
 		return d, n.mod != 0
 	case e.held:
-		if n.holds() {
+		if n.holds() && *n.Effective == e.value {
 			return duty{}, false
 		}
 		v.Held, v.Accepted, v.Why = true, false, "deleted together with all other drains: it stays in force until it is written again or `nearside state accept`"

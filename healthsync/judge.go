@@ -81,7 +81,7 @@ func (l *ledger) note(key string, w write, now time.Time) {
 		if n.binds(waits.revision) {
 			l.put(waits.write, entry{}, now)
 		}
-	case n.holds() && (!there || e.held):
+	case n.holds():
 		l.keep(key, n)
 	case there && n.binds(e.revision):
 		l.adopt(key, n)
@@ -123,12 +123,17 @@ func (l *ledger) hold(lost map[string]entry, now time.Time) {
 	}
 }
 
-// keep enters a drain that the servers hold.
+// keep enters a drain that the servers hold. The newest deletion counts, where some
+// have seen more of them than others.
 func (l *ledger) keep(key string, n note) {
-	if _, there := l.entries[key]; !there {
-		l.tell(Input{Key: key, Revision: n.Revision, Deleted: true, Verdict: Held, Effective: l.effective(n.entry(key)), Server: n.Server})
+	e, there := l.entries[key]
+	if there && (!e.held || e.revision > n.Revision) {
+		return
 	}
 	l.enter(key, n.entry(key))
+	if !there {
+		l.tell(Input{Key: key, Revision: n.Revision, Deleted: true, Verdict: Held, Effective: l.effective(l.entries[key]), Server: n.Server})
+	}
 }
 
 // free enters the deletion of a verdict that holds a drain, which lets it go. But

@@ -171,7 +171,7 @@ func (l *ledger) replace(list []write, revision, known int64, now time.Time) *le
 	}
 	next.hold(lost, now)
 	for key, n := range next.notes {
-		if _, there := next.entries[key]; !there && n.holds() {
+		if n.holds() {
 			next.keep(key, n)
 		}
 	}
@@ -186,6 +186,7 @@ func (l *ledger) inherit(old *ledger, list []write) (inputs []write) {
 			r.mod, r.recorded = 0, false // until it is met below
 		}
 		l.setRecord(subject, r)
+		l.look("transitions/" + subject)
 	}
 	for _, w := range list {
 		switch a := parseKey(w.key); a.kind {
@@ -228,6 +229,7 @@ func (l *ledger) arrive(w write, old entry, now time.Time) {
 	switch {
 	case old.revision == w.revision && !old.held && old.judged && l.knows(old.address):
 		l.enter(w.key, old)
+		l.look(w.key)
 		if n.binds(w.revision) {
 			l.adopt(w.key, n)
 		}
@@ -266,7 +268,7 @@ func (l *ledger) needsPast(w write) bool {
 
 // put enters a write. old is what was in force before.
 func (l *ledger) put(w write, old entry, now time.Time) {
-	delete(l.waiting, w.key)
+	l.proceed(w.key)
 	e := l.judge(w, old, now)
 	l.enter(w.key, e)
 	l.look(w.key)
@@ -275,7 +277,7 @@ func (l *ledger) put(w write, old entry, now time.Time) {
 
 // remove enters a deletion.
 func (l *ledger) remove(w write) {
-	delete(l.waiting, w.key)
+	l.proceed(w.key)
 	l.erase(w.key)
 	l.look(w.key)
 	l.tell(Input{Key: w.key, Revision: w.revision, Deleted: true, Verdict: Accepted})
@@ -288,6 +290,18 @@ func (l *ledger) await(w write, until time.Time) {
 	a := parseKey(w.key)
 	if r := l.records[a.subject()]; a.kind == drainKey && !l.entries[w.key].good && r.To&regions.Drained != 0 {
 		l.enter(w.key, entry{address: a, good: true, value: "true"})
+	}
+}
+
+// proceed ends the waiting for a judgement.
+func (l *ledger) proceed(key string) {
+	if _, waits := l.waiting[key]; !waits {
+		return
+	}
+	if delete(l.waiting, key); len(l.waiting) == 0 {
+		for subject := range l.records {
+			l.look("transitions/" + subject) // which waited, too
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"nearside/regions"
 )
 
 // Sources of the state in force, as Status names them.
@@ -111,9 +113,7 @@ func (s *Sync) alarms() []string {
 	if s.link.hint != "" {
 		raise("etcd cannot be followed, the last state stays in force: %s", s.link.hint)
 	}
-	if tied := s.state.Tied(); tied != 0 {
-		raise("%s stay down, though no majority of votes says so: see to the probes", strings.Join(s.config.Table.Names(tied), ", "))
-	}
+	s.stateAlarms(raise)
 	if drain, up := s.override.Drain, s.override.Up; len(drain)+len(up) > 0 {
 		raise("the break-glass file wins over etcd on this server (drain %v, up %v): remove it when it is over", drain, up)
 	}
@@ -126,6 +126,57 @@ func (s *Sync) alarms() []string {
 		}
 	}
 	return append(alarms, s.differences()...)
+}
+
+// stateAlarms says what is wrong with the regions themselves.
+func (s *Sync) stateAlarms(raise func(format string, args ...any)) {
+	table, state := s.config.Table, s.state
+	var tied, blind, excused, overdue []string
+	for i, standing := range state.Standings {
+		name := s.ledger.subject(table.Key(i))
+		add := func(list *[]string, applies bool) {
+			if applies {
+				*list = append(*list, name)
+			}
+		}
+		add(&tied, standing.Tied)
+		add(&blind, standing.Blind())
+		add(&excused, standing.Status&regions.Excused != 0)
+		add(&overdue, standing.Overdue)
+	}
+	about := func(list []string, format string) {
+		if len(list) > 0 {
+			raise(format, strings.Join(list, ", "))
+		}
+	}
+	about(tied, "%s stay down, though no majority of live votes says so: see to the probes")
+	about(blind, "%s have votes, but no live one, so they stay as they are: see to the probes, or delete their votes")
+	about(excused, "the heartbeats of %s stopped with those of more than half of the regions, so that counts for nothing: see to the agents and to etcd")
+	about(overdue, "the drain of %s has ended, but they are sick and stay out: see to them")
+	s.guardAlarms(raise)
+}
+
+// guardAlarms says where the guard would refuse now what it let pass, or where nobody
+// is left.
+func (s *Sync) guardAlarms(raise func(format string, args ...any)) {
+	table, state := s.config.Table, s.state
+	for _, excess := range table.Excess(state.Inputs, s.now()) {
+		raise("%s: undrain what can be, or see whether regions or guard.max_out changed", excess)
+	}
+	for id := range table.Services() {
+		service := regions.ServiceID(id)
+		if state.Usual(service) == 0 && table.Len() > 0 {
+			raise("%s is usable in no region: on_exhausted decides who answers; see to the regions", table.Of(service))
+		}
+	}
+	if s.config.Steered == nil {
+		return
+	}
+	for _, name := range s.config.Steered() {
+		if state.Exhausted(name) {
+			raise("%s and the names in the same regions are answered with no address: all their regions are drained; undrain one", name.Name)
+		}
+	}
 }
 
 func text(err error) string {

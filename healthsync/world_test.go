@@ -29,6 +29,7 @@ type listener struct {
 	*ledger
 	name  string
 	heard int64
+	skew  time.Duration // of its clock
 	state *regions.State
 }
 
@@ -111,8 +112,9 @@ func (w *world) restart(s *listener) {
 }
 
 func (w *world) evaluate(s *listener) {
-	s.settle(w.now)
-	s.state = w.table.Evaluate(s.share(), regions.Clock{Now: w.now, Back: w.now})
+	now := w.now.Add(s.skew)
+	s.settle(now)
+	s.state = w.table.Evaluate(s.share(), regions.Clock{Now: now, Back: now})
 	s.change(s.state.Due)
 }
 

@@ -23,7 +23,7 @@ func (t *Table) Judge(in Inputs, at Key, next Drain, names []Steered, now time.T
 		return ""
 	}
 	g := guard{Table: t, in: in, at: at, next: next, now: now}
-	if away, total := g.weight(at.Service); away > t.policy.MaxOut*total {
+	if away, total := g.weight(at.Service, true); away > t.policy.MaxOut*total {
 		return fmt.Sprintf("%s of the capacity%s would be out, and guard.max_out is %d%%",
 			percent(away, total), t.inService(at.Service), t.policy.MaxOut)
 	}
@@ -31,6 +31,32 @@ func (t *Table) Judge(in Inputs, at Key, next Drain, names []Steered, now time.T
 		return name + " would be left with no region"
 	}
 	return ""
+}
+
+// Excess says of which services more capacity is out than the guard lets out, though
+// no drain in force was forced: the configuration has changed since.
+func (t *Table) Excess(in Inputs, now time.Time) (list []string) {
+	g := guard{Table: t, in: in, now: now}
+	for id := range t.services {
+		away, total := g.weight(ServiceID(id), false)
+		if away > t.policy.MaxOut*total && !g.forced(ServiceID(id)) {
+			list = append(list, fmt.Sprintf("%s of the capacity%s is out by drains, and guard.max_out is %d%%",
+				percent(away, total), t.inService(ServiceID(id)), t.policy.MaxOut))
+		}
+	}
+	return list
+}
+
+// forced reports whether a drain that counts for a service was forced.
+func (g *guard) forced(service ServiceID) bool {
+	for id := range g.services[service].members.All() {
+		for _, k := range []Key{{service, id}, {Anyone, id}} {
+			if d := g.in.Subjects[g.Index(k)].Drain; d.Force && d.planned(g.now) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // within reports whether d takes out no more than what it replaces, at any time.
@@ -70,11 +96,11 @@ func (g *guard) away(k Key, with bool) int {
 
 // weight returns the weight that would be out, in percent of weight 1, and all of
 // it. Standby regions are no capacity.
-func (g *guard) weight(service ServiceID) (away, total int) {
+func (g *guard) weight(service ServiceID, with bool) (away, total int) {
 	for id := range (g.services[service].members &^ g.standby).All() {
 		w := g.list[id].Weight
 		total += w
-		away += w * g.away(Key{service, id}, true)
+		away += w * g.away(Key{service, id}, with)
 	}
 	return away, total
 }
@@ -95,12 +121,9 @@ func (g *guard) stranded(names []Steered) string {
 		can := g.usable(&g.services[service]) & regions
 		return can&^g.gone(service, false) != 0 && can&^g.gone(service, true) == 0
 	}
-	for id, s := range g.services {
+	for id := range g.services {
 		if loses(ServiceID(id), g.All()) {
-			if id == 0 {
-				return "everything"
-			}
-			return "service " + s.Name
+			return g.Of(ServiceID(id))
 		}
 	}
 	for _, n := range names {
@@ -109,6 +132,14 @@ func (g *guard) stranded(names []Steered) string {
 		}
 	}
 	return ""
+}
+
+// Of names a service in a sentence.
+func (t *Table) Of(id ServiceID) string {
+	if id == Anyone {
+		return "everything"
+	}
+	return "service " + t.services[id].Name
 }
 
 // inService names a service in a sentence.

@@ -108,7 +108,7 @@ func (e *evaluation) standing(k Key) Standing {
 
 	record := subject.Record
 	differs := record.To ^ s.Status
-	if differs != 0 && !(differs == Drained && ahead(record, subject.Drain)) {
+	if differs != 0 && !(differs == Drained && e.ahead(record, subject.Drain)) {
 		record = e.change(record.To, s.Status, subject.Drain)
 		e.due = append(e.due, Due{k, record})
 	}
@@ -120,17 +120,17 @@ func (e *evaluation) standing(k Key) Standing {
 	return s
 }
 
-// ahead reports whether a record tells that this drain has begun, or ended by
-// itself. If it has not by our own clock, that of the server that wrote the record
-// is ahead: we follow ours, and do not contradict what will be right in a moment.
-func ahead(r Record, d Drain) bool {
+// ahead reports whether a record tells that a drain has begun, or ended by itself,
+// which is to come by our own clock: that of the server that wrote the record is
+// ahead. We follow ours, and do not contradict what will be right in a moment.
+func (e *evaluation) ahead(r Record, d Drain) bool {
 	switch {
 	case d.Percent != 100:
 		return false
 	case r.To&Drained != 0:
-		return r.From&Drained == 0 && !d.At.IsZero() && !r.Since.Before(d.At)
+		return r.From&Drained == 0 && !d.begun(e.clock.Now) && !r.Since.Before(d.At)
 	}
-	return r.From&Expired != 0 && !d.Until.IsZero() && !r.Since.Before(d.Until)
+	return r.From&Expired != 0 && !d.Until.IsZero() && !d.ended(e.clock.Back) && !r.Since.Before(d.Until)
 }
 
 // punctual is how late a drain's At and Until may be seen and still count as the
@@ -345,6 +345,18 @@ func (s *State) Drained() Set { return s.with(Drained) }
 
 // Down returns the regions that are out by votes or silence.
 func (s *State) Down() Set { return s.with(Down | Silent) }
+
+// Exhausted reports whether a name is answered with nothing: all its regions that
+// its service may use are fully drained.
+func (s *State) Exhausted(name Steered) bool {
+	can := s.table.usable(&s.table.services[name.Service]) & name.Regions
+	for id := range can.All() {
+		if s.view(Key{name.Service, id}).Status&Drained == 0 {
+			return false
+		}
+	}
+	return true
+}
 
 func (s *State) with(causes Status) (set Set) {
 	for id := range s.table.All().All() {
