@@ -86,7 +86,7 @@ func (s *Sync) transaction(events []*clientv3.Event) (writes []write, rest []*cl
 		e := events[0]
 		key := strings.TrimPrefix(string(e.Kv.Key), s.config.Prefix+"/")
 		if parseKey(key).kind != ignored {
-			writes = append(writes, write{key: key, value: e.Kv.Value, deleted: e.Type == clientv3.EventTypeDelete, revision: revision, created: e.Kv.CreateRevision})
+			writes = append(writes, write{key: key, value: e.Kv.Value, deleted: e.Type == clientv3.EventTypeDelete, revision: revision, created: e.Kv.CreateRevision}.cut())
 		}
 		events = events[1:]
 	}

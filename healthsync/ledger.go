@@ -20,6 +20,7 @@ type ledger struct {
 
 	entries map[string]entry   // inputs, by key below the prefix
 	waiting map[string]waiting // writes whose judging is left to others for a while
+	next    time.Time          // when the first of them may be judged here; zero: never
 	notes   map[string]note    // verdicts in etcd, by the key that they judge
 	records map[string]record  // by subject
 	open    [2]map[string]bool // keys whose duty may have changed: the urgent ones, the others
@@ -161,7 +162,7 @@ func (l *ledger) replace(list []write, revision, known int64, now time.Time) *le
 			next.tell(Input{Key: key, Revision: revision, Deleted: true, Verdict: Released})
 		case old.held:
 			next.enter(key, old)
-		case l.inForce(old, now) && !next.deliberate(key, l.notes[key], survived):
+		case l.inForce(old, now) && !next.deliberate(key, l, survived):
 			old.revision = revision
 			lost[key] = old
 		default:
@@ -209,17 +210,19 @@ func (l *ledger) inherit(old *ledger, list []write) (inputs []write) {
 	return inputs
 }
 
-// deliberate reports whether other servers have seen the drain go, which is not in
-// the list, and did not hold it: then it was not deleted together with all others.
-// was is the verdict on it as it was last seen.
-func (l *ledger) deliberate(key string, was note, survived bool) bool {
+// deliberate reports whether other servers have seen a drain go, which is not in the
+// list, and did not hold it: then it was not deleted together with all others. They
+// have recorded that its region returned, or removed the verdict on it while other
+// keys survived.
+func (l *ledger) deliberate(key string, old *ledger, survived bool) bool {
 	n, stays := l.notes[key]
 	if stays && n.holds() {
 		return false
 	}
-	r := l.records[parseKey(key).subject()]
-	return r.recorded && r.To&regions.Drained == 0 && r.From&(regions.Drained|regions.Expired) != 0 ||
-		!stays && was.mod > 0 && survived
+	subject := parseKey(key).subject()
+	is, was := l.records[subject], old.records[subject]
+	returned := was.To&regions.Drained != 0 && is.recorded && is.To&regions.Drained == 0
+	return returned || survived && !stays && old.notes[key].mod > 0
 }
 
 // arrive enters a write of a list. old is what the ledger before had at the key.
@@ -287,6 +290,7 @@ func (l *ledger) remove(w write) {
 // nobody knows what it was, then that which the record tells of.
 func (l *ledger) await(w write, until time.Time) {
 	l.waiting[w.key] = waiting{w, until}
+	l.wake(until)
 	a := parseKey(w.key)
 	if r := l.records[a.subject()]; a.kind == drainKey && !l.entries[w.key].good && r.To&regions.Drained != 0 {
 		l.enter(w.key, entry{address: a, good: true, value: "true"})
@@ -307,9 +311,15 @@ func (l *ledger) proceed(key string) {
 
 // settle judges what others have not judged in time.
 func (l *ledger) settle(now time.Time) {
+	if l.next.IsZero() || now.Before(l.next) {
+		return
+	}
 	var late []write
+	l.next = time.Time{}
 	for _, w := range l.waiting {
-		if !now.Before(w.until) {
+		if now.Before(w.until) {
+			l.wake(w.until)
+		} else {
 			late = append(late, w.write)
 		}
 	}
@@ -319,14 +329,11 @@ func (l *ledger) settle(now time.Time) {
 	}
 }
 
-// next is when settle has something to do; zero: never.
-func (l *ledger) next() (next time.Time) {
-	for _, w := range l.waiting {
-		if next.IsZero() || w.until.Before(next) {
-			next = w.until
-		}
+// wake makes settle look at what waits at a time.
+func (l *ledger) wake(at time.Time) {
+	if l.next.IsZero() || at.Before(l.next) {
+		l.next = at
 	}
-	return next
 }
 
 // record enters what etcd says of a transition. What it does not say any more, or

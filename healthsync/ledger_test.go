@@ -304,8 +304,8 @@ func TestPastUnknown(t *testing.T) {
 		w.put("regions/eu/drain", "maybe")
 		w.put("verdicts/regions/eu/drain", "-")
 		fresh := w.start("fresh")
-		if len(fresh.due(10)) > 0 || fresh.next() != w.now.Add(courtesy) {
-			t.Fatalf("it judges at once, or never: %v", fresh.next())
+		if len(fresh.due(10)) > 0 || fresh.next != w.now.Add(courtesy) {
+			t.Fatalf("it judges at once, or never: %v", fresh.next)
 		}
 		if !others {
 			w.servers = nil

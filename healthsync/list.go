@@ -68,10 +68,15 @@ func (s *Sync) believe(l listing) error {
 	return s.admit(l.cluster, l.revision)
 }
 
-// cut drops what is beyond the octets that are judged or shown of a value.
+// cut drops what is beyond the octets that are judged or shown of a value. A verdict
+// is longer than the value that it quotes.
 func (w write) cut() write {
-	if len(w.value) > maxValue+1 {
-		w.value = slices.Clone(w.value[:maxValue+1])
+	limit := maxValue + 1
+	if parseKey(w.key).kind == verdictKey {
+		limit = 8 * maxValue
+	}
+	if len(w.value) > limit {
+		w.value = slices.Clone(w.value[:limit])
 	}
 	return w
 }

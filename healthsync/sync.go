@@ -261,7 +261,7 @@ func (s *Sync) sleep() time.Duration {
 		return 0
 	}
 	now, wait := s.now(), time.Hour
-	for _, at := range []time.Time{s.state.Next, s.state.Return, s.ledger.next()} {
+	for _, at := range []time.Time{s.state.Next, s.state.Return, s.ledger.next} {
 		if !at.IsZero() && at.After(now) {
 			wait = min(wait, at.Sub(now), recheck)
 		}
@@ -273,7 +273,7 @@ func (s *Sync) sleep() time.Duration {
 func (s *Sync) timely() bool {
 	clock := s.clock()
 	due := func(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
-	return due(s.state.Next, clock.Now) || due(s.state.Return, clock.Back) || due(s.ledger.next(), clock.Now)
+	return due(s.state.Next, clock.Now) || due(s.state.Return, clock.Back) || due(s.ledger.next, clock.Now)
 }
 
 // Accept takes what etcd says now: it lifts a freeze and lets held drains go.

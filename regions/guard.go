@@ -34,26 +34,27 @@ func (t *Table) Judge(in Inputs, at Key, next Drain, names []Steered, now time.T
 }
 
 // Excess says of which services more capacity is out than the guard lets out, though
-// no drain in force was forced: the configuration has changed since.
+// no drain that counts was forced: the configuration has changed since, or other
+// drains have come. Drains of regions alone are measured by all capacity alone.
 func (t *Table) Excess(in Inputs, now time.Time) (list []string) {
 	g := guard{Table: t, in: in, now: now}
 	for id := range t.services {
-		away, total := g.weight(ServiceID(id), false)
-		if away > t.policy.MaxOut*total && !g.forced(ServiceID(id)) {
+		service := ServiceID(id)
+		own := g.any(service, func(Drain) bool { return true })
+		forced := g.any(service, func(d Drain) bool { return d.Force }) || g.any(Anyone, func(d Drain) bool { return d.Force })
+		if away, total := g.weight(service, false); own && !forced && away > t.policy.MaxOut*total {
 			list = append(list, fmt.Sprintf("%s of the capacity%s is out by drains, and guard.max_out is %d%%",
-				percent(away, total), t.inService(ServiceID(id)), t.policy.MaxOut))
+				percent(away, total), t.inService(service), t.policy.MaxOut))
 		}
 	}
 	return list
 }
 
-// forced reports whether a drain that counts for a service was forced.
-func (g *guard) forced(service ServiceID) bool {
+// any reports whether a drain at a service's own keys counts and is such.
+func (g *guard) any(service ServiceID, such func(Drain) bool) bool {
 	for id := range g.services[service].members.All() {
-		for _, k := range []Key{{service, id}, {Anyone, id}} {
-			if d := g.in.Subjects[g.Index(k)].Drain; d.Force && d.planned(g.now) {
-				return true
-			}
+		if d := g.in.Subjects[g.Index(Key{service, id})].Drain; d.planned(g.now) && such(d) {
+			return true
 		}
 	}
 	return false
