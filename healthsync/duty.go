@@ -73,7 +73,7 @@ func (l *ledger) duty(key string) (duty, bool) {
 		return d, r.mod != 0
 	}
 	var err error
-	d.value, err = json.Marshal(transitionOf(r.Record))
+	d.value, err = json.Marshal(recordOf(r.Record))
 	return d, err == nil // a clock beyond the year 9999 cannot be written
 }
 
@@ -88,7 +88,7 @@ func (l *ledger) verdictDuty(key, on string) (duty, bool) {
 	if there && !e.held {
 		d.revision = e.revision
 	}
-	v := verdict{Revision: e.revision, Accepted: e.why == "", Why: e.why, Server: l.server}
+	v := Verdict{Revision: e.revision, Accepted: e.why == "", Why: e.why, Server: l.server}
 	if e.good {
 		v.Effective = &e.value
 	}

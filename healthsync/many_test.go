@@ -44,7 +44,7 @@ func fleet(t testing.TB, n int, table *regions.Table, now func() time.Time, e *E
 	for i := range n {
 		s := &server{t: t, folder: t.TempDir()}
 		config := s.config(e.Endpoint())
-		config.Table, config.Server = table, fmt.Sprintf("ns%d", i+1)
+		config.Table, config.ID = table, fmt.Sprintf("ns%d", i+1)
 		s.Sync = open(config, quickPace(), now)
 		list = append(list, s)
 	}
@@ -79,7 +79,7 @@ func alike(t testing.TB, servers []*server) {
 	t.Helper()
 	for _, s := range servers[1:] {
 		if a, b := servers[0].State(), s.State(); !slices.Equal(a.Standings, b.Standings) {
-			t.Fatalf("%s has %+v, %s has %+v", servers[0].Sync.config.Server, a.Standings, s.Sync.config.Server, b.Standings)
+			t.Fatalf("%s has %+v, %s has %+v", servers[0].Sync.config.ID, a.Standings, s.Sync.config.ID, b.Standings)
 		}
 	}
 }
@@ -150,7 +150,7 @@ func TestMassDeleteMany(t *testing.T) {
 	rest(t, c, servers)
 	for _, s := range servers {
 		if held := s.Status().HeldDrains; !slices.Equal(held, []string{"casino/us", "eu"}) {
-			t.Errorf("%s holds %v", s.Sync.config.Server, held)
+			t.Errorf("%s holds %v", s.Sync.config.ID, held)
 		}
 	}
 	alike(t, servers)
@@ -323,7 +323,7 @@ func TestFlood(t *testing.T) {
 	}
 	for _, s := range servers {
 		s.mutex.Lock()
-		t.Logf("%s published %d states", s.Sync.config.Server, len(s.published))
+		t.Logf("%s published %d states", s.Sync.config.ID, len(s.published))
 		s.mutex.Unlock()
 		s.inOrder()
 	}
@@ -348,7 +348,7 @@ func TestJournal(t *testing.T) {
 	j := new(journal)
 	s := &server{t: t, folder: t.TempDir()}
 	config := s.config(e.Endpoint())
-	config.Journal, config.Server = j, "ns1"
+	config.Journal, config.ID = j, "ns1"
 	s.Sync = open(config, quickPace(), time.Now)
 	s.run()
 	eventually(t, "etcd", func() bool { return s.Status().Connected })

@@ -12,7 +12,7 @@ import (
 type savedVerdict struct {
 	Key string `json:"key"` // that it judges
 	Mod int64  `json:"mod"` // its own revision
-	verdict
+	Verdict
 	Rubbish  bool `json:"rubbish,omitempty"`
 	Released bool `json:"released,omitempty"`
 }
@@ -20,7 +20,7 @@ type savedVerdict struct {
 // savedTransition is the record of a region, or of a service in one.
 type savedTransition struct {
 	Subject string `json:"subject"`
-	transition
+	recordValue
 	Mod      int64 `json:"mod,omitempty"`      // the revision of its key; 0: there is none
 	Recorded bool  `json:"recorded,omitempty"` // the key says the same
 }
@@ -46,12 +46,12 @@ func (l *ledger) save() saved {
 	}
 	for _, key := range slices.Sorted(maps.Keys(l.notes)) {
 		if n := l.notes[key]; !left[key] {
-			v.Verdicts = append(v.Verdicts, savedVerdict{Key: key, Mod: n.mod, verdict: n.verdict, Rubbish: n.rubbish, Released: n.released})
+			v.Verdicts = append(v.Verdicts, savedVerdict{Key: key, Mod: n.mod, Verdict: n.Verdict, Rubbish: n.rubbish, Released: n.released})
 		}
 	}
 	for _, subject := range slices.Sorted(maps.Keys(l.records)) {
 		if r := l.records[subject]; r.known {
-			v.Transitions = append(v.Transitions, savedTransition{subject, transitionOf(r.Record), r.mod, r.recorded})
+			v.Transitions = append(v.Transitions, savedTransition{subject, recordOf(r.Record), r.mod, r.recorded})
 		}
 	}
 	return v
@@ -77,7 +77,7 @@ func (l *ledger) load(v saved, confirmed time.Time) {
 		l.look(k.Key)
 	}
 	for _, n := range v.Verdicts {
-		l.notes[n.Key] = note{verdict: n.verdict, mod: n.Mod, rubbish: n.Rubbish, released: n.Released}
+		l.notes[n.Key] = note{Verdict: n.Verdict, mod: n.Mod, rubbish: n.Rubbish, released: n.Released}
 		l.look(n.Key)
 	}
 	for _, t := range v.Transitions {

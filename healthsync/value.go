@@ -96,36 +96,6 @@ func parseTime(fields map[string]string, name string) (time.Time, error) {
 	return t.UTC(), nil
 }
 
-// encodeDrain returns the value that ParseDrain reads as d.
-func encodeDrain(d regions.Drain) (string, error) {
-	if d.Percent == 0 {
-		return "false", nil
-	}
-	if d == (regions.Drain{Percent: 100}) {
-		return "true", nil
-	}
-	object := struct {
-		Percent int       `json:"percent,omitempty"`
-		At      time.Time `json:"at,omitzero"`
-		Until   time.Time `json:"until,omitzero"`
-		Reason  string    `json:"reason,omitempty"`
-		By      string    `json:"by,omitempty"`
-		Force   bool      `json:"force,omitempty"`
-	}{d.Percent, d.At.UTC(), d.Until.UTC(), d.Reason, d.By, d.Force}
-	if d.Percent == 100 {
-		object.Percent = 0
-	}
-	value, err := json.Marshal(object)
-	if err != nil {
-		return "", err
-	}
-	read, err := ParseDrain(value)
-	if err == nil && (read.Reason != d.Reason || read.By != d.By) {
-		err = errors.New("the reason and the name must be UTF-8")
-	}
-	return string(value), err
-}
-
 // ParseVote reads the value of a health key: up, down, or a JSON object with
 // status (up or down), probe, since (RFC 3339), load (a number) and detail.
 func ParseVote(value []byte) (regions.Vote, error) {

@@ -62,6 +62,15 @@ func (t Target) check() error {
 // ErrUnwritable is of a drain that no server would understand: etcd was not asked.
 var ErrUnwritable = errors.New("this drain cannot be written")
 
+// CheckDrain returns ErrUnwritable, and why, if no server would understand d.
+func CheckDrain(d regions.Drain) error {
+	_, err := encodeDrain(d)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnwritable, err)
+	}
+	return nil
+}
+
 // WriteDrain writes a drain and returns the revision of the write. Servers judge
 // it: see AwaitVerdict.
 func WriteDrain(ctx context.Context, client *clientv3.Client, prefix string, at Target, d regions.Drain) (revision int64, err error) {
@@ -88,17 +97,64 @@ func RemoveDrain(ctx context.Context, client *clientv3.Client, prefix string, at
 	operations := []clientv3.Op{clientv3.OpDelete(at.DrainKey(prefix))}
 	if now {
 		// From up to up: that is no return.
-		record, err := json.Marshal(transitionOf(regions.Record{Since: time.Now()}))
+		record, err := encodeRecord(regions.Record{Since: time.Now()})
 		if err != nil {
 			return 0, false, err
 		}
-		operations = append(operations, clientv3.OpPut(prefix+"/transitions/"+at.path(), string(record)))
+		operations = append(operations, clientv3.OpPut(prefix+"/transitions/"+at.path(), record))
 	}
 	response, err := client.Txn(ctx).Then(operations...).Commit()
 	if err != nil {
 		return 0, false, fmt.Errorf("deleting %s from etcd: %w", at.DrainKey(prefix), err)
 	}
 	return response.Header.Revision, response.Responses[0].GetResponseDeleteRange().Deleted > 0, nil
+}
+
+// drainValue is a drain as JSON.
+type drainValue struct {
+	Percent int       `json:"percent"`
+	At      time.Time `json:"at,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
+	Reason  string    `json:"reason,omitempty"`
+	By      string    `json:"by,omitempty"`
+	Force   bool      `json:"force,omitempty"`
+}
+
+// encodeDrain returns the value that ParseDrain reads as d: a word where that says
+// it all.
+func encodeDrain(d regions.Drain) (string, error) {
+	switch d {
+	case regions.Drain{}:
+		return "false", nil
+	case regions.Drain{Percent: 100}:
+		return "true", nil
+	}
+	object, err := json.Marshal(drainValue{d.Percent, d.At.UTC(), d.Until.UTC(), d.Reason, d.By, d.Force})
+	if err != nil {
+		return "", err
+	}
+	if read, err := ParseDrain(object); err != nil {
+		return "", err
+	} else if read.Reason != d.Reason || read.By != d.By {
+		return "", errors.New("the reason and the name must be UTF-8")
+	}
+	return string(object), nil
+}
+
+// recordValue is a transition as JSON.
+type recordValue struct {
+	From  string    `json:"from"`
+	To    string    `json:"to"`
+	Since time.Time `json:"since"`
+}
+
+func recordOf(r regions.Record) recordValue {
+	return recordValue{r.From.String(), r.To.String(), r.Since.UTC()}
+}
+
+func encodeRecord(r regions.Record) (string, error) {
+	object, err := json.Marshal(recordOf(r))
+	return string(object), err
 }
 
 // HasDrain reports whether there is a drain key, whatever it says.

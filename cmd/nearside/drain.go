@@ -169,6 +169,9 @@ func (w drainer) again() string {
 func (w drainer) write(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
 	defer cancel()
+	if err := healthsync.CheckDrain(w.drain); err != nil {
+		return 0, err
+	}
 	if w.drain.Percent == 100 && !w.drain.Force {
 		stand, err := healthsync.Recorded(ctx, w.client, w.config.Etcd.Prefix)
 		if err != nil {
