@@ -36,6 +36,17 @@ func TestTold(t *testing.T) {
 	}
 }
 
+// Who does not tell its ID does not tell its state either.
+func TestToldIsASecret(t *testing.T) {
+	h := newHealth(t, readTable(t, "eu 53 -6", "", ""))
+	if s := Compile(nil, nil, h.state, Policy{}); s.stateText != "" {
+		t.Errorf("it tells %q", s.stateText)
+	}
+	if s := Compile(nil, nil, h.state, Policy{ID: "ns1"}); s.stateText == "" {
+		t.Error("it does not tell its state")
+	}
+}
+
 func TestParseTold(t *testing.T) {
 	const good = "cluster=ff revision=7 state=00000000000000ab drained="
 	for text, want := range map[string]string{

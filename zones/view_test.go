@@ -132,3 +132,15 @@ func BenchmarkFind(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSpreads is what the first drain after a reload pays for many zones.
+func BenchmarkSpreads(b *testing.B) {
+	list := make([]*Zone, 100_000)
+	for i := range list {
+		list[i] = &Zone{spreads: []Spread{{0, 0b111, "play.example.", 2}, {uint16(i % 50), 0b011, "casino.example.", 2}}}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		spreadsOf(list)
+	}
+}
