@@ -132,7 +132,7 @@ func (v *waiter) ask(list []healthsync.Member) {
 			switch {
 			case err != nil:
 				v.late[m.ID] += fmt.Sprintf("; asked over DNS: %v", err)
-			case v.out(told), strconv.FormatUint(told.Cluster, 16) == v.cluster && told.Revision >= v.revision && !m.Override:
+			case strconv.FormatUint(told.Cluster, 16) == v.cluster && told.Revision >= v.revision && v.out(told, m):
 				delete(v.late, m.ID)
 				v.applied[m.ID] = true
 				v.ends = latest(v.ends, time.Now().Add(time.Duration(cmp.Or(m.TTL, v.config.Table().LongestTTL()))*time.Second))
@@ -144,10 +144,16 @@ func (v *waiter) ask(list []healthsync.Member) {
 	all.Wait()
 }
 
-// out reports whether no answer of a server has what is drained.
-func (v *waiter) out(told dnsserver.Told) bool {
+// out reports whether no answer of a server that has the drain has what is drained: its
+// break-glass file may say otherwise. Where it cannot tell, since the drain has yet to
+// begin or there was no room, what it told etcd
+// of that file counts.
+func (v *waiter) out(told dnsserver.Told, m healthsync.Member) bool {
 	service := v.at.Service + "/" + v.at.Region
-	return slices.Contains(told.Drained, v.at.Region) || slices.Contains(told.Drained, service)
+	if slices.Contains(told.Drained, v.at.Region) || slices.Contains(told.Drained, service) {
+		return true
+	}
+	return !m.Override && (told.More > 0 || v.drain.At.After(time.Now()))
 }
 
 // askState asks a server at CH TXT state.nearside from which state it answers.
