@@ -177,7 +177,7 @@ func TestStateBeforeDamaged(t *testing.T) {
 	if err := s.save(); err != nil {
 		t.Fatal(err)
 	}
-	if old, err := os.ReadFile(previous); err != nil || !bytes.Equal(old, good) {
+	if old, err := readLimited(previous, maxStateFile); err != nil || !bytes.Equal(old, good) {
 		t.Errorf("the file before it was replaced: %v", err)
 	}
 	// Who removes the state file wants none.
