@@ -48,20 +48,29 @@ func failFast(ctx context.Context, method string, request, reply any, cc *grpc.C
 	return invoke(ctx, method, request, reply, cc, append(options, grpc.WaitForReady(false))...)
 }
 
-// logIn puts the password of today into each login.
+// logIn makes a client log in with the password of today, when a request first
+// needs it and whenever the client thinks that its token is used up.
 func logIn(c *Credentials) grpc.UnaryClientInterceptor {
-	var made atomic.Bool
+	var made, loggedIn atomic.Bool
 	return func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-		if _, login := request.(*etcdserverpb.AuthenticateRequest); login {
-			// The client logs in while it is made, and so would wait for a connection.
-			// It takes this for an answer, and logs in when a request needs it.
-			if !made.Swap(true) {
-				return rpctypes.ErrGRPCAuthNotEnabled
+		if _, login := request.(*etcdserverpb.AuthenticateRequest); !login {
+			if !loggedIn.Load() {
+				// The client logs in over this, and asks again. Without a token the request
+				// would be that of the user who has our certificate's name, if there is one.
+				return rpctypes.ErrGRPCUserEmpty
 			}
-			username, password := c.login()
-			request = &etcdserverpb.AuthenticateRequest{Name: username, Password: password}
+			return invoke(ctx, method, request, reply, cc, options...)
 		}
-		return invoke(ctx, method, request, reply, cc, options...)
+		if !made.Swap(true) {
+			// The client logs in while it is made, and so would wait for a connection.
+			return rpctypes.ErrGRPCAuthNotEnabled // which it takes for an answer
+		}
+		username, password := c.login()
+		err := invoke(ctx, method, &etcdserverpb.AuthenticateRequest{Name: username, Password: password}, reply, cc, options...)
+		if err == nil || errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled) {
+			loggedIn.Store(true)
+		}
+		return err
 	}
 }
 

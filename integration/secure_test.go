@@ -284,6 +284,29 @@ func TestRefusedCertificates(t *testing.T) {
 	s.follows(t, "with a good certificate again")
 }
 
+// TestUserOfCertificate: etcd takes the name in a certificate for the user, unless
+// there is a password.
+func TestUserOfCertificate(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t, newSigner(t, "ours"))
+	for _, command := range []string{
+		"role add server", "role grant-permission server --prefix=true read /nearside/",
+		"role add operator", "role grant-permission operator --prefix=true readwrite /nearside/regions/",
+		"user add root:secret", "user grant-role root root", "user add ns1:unused", "user grant-role ns1 server",
+		"user add ann:hers", "user grant-role ann operator", "auth enable",
+	} {
+		succeed(t, s.store.ctl(strings.Fields(command)...))
+	}
+	s.store.access = append(s.store.access, "--user", "root:secret")
+	s.restart(t)
+	s.follows(t, "as the user of the certificate")
+	if r := finish(t, s.nearside("drain", "us-east")); r.status != 1 || !strings.Contains(r.stderr, "permission denied") {
+		t.Errorf("as the server: %d, %s", r.status, r.stderr)
+	}
+	write(t, s.path("password"), "hers\n")
+	succeed(t, s.nearside("drain", "us-east", "--etcd.username", "ann", "--etcd.password_file", s.path("password")))
+}
+
 // TestCredentialFaults: a first start names the line of the file that it cannot use.
 func TestCredentialFaults(t *testing.T) {
 	t.Parallel()
