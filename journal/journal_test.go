@@ -417,3 +417,14 @@ func FuzzReader(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkAppend measures what an entry costs its caller.
+func BenchmarkAppend(b *testing.B) {
+	j := Open(filepath.Join(b.TempDir(), "journal.jsonl"), DefaultLimit, "ns1", zerolog.Nop())
+	defer j.Close()
+	e := numbered(100)
+	for b.Loop() {
+		j.Append(e)
+	}
+	b.ReportMetric(float64(j.dropped.Load())/float64(b.N), "dropped/op")
+}
