@@ -60,7 +60,19 @@ const maxText = 1 << 10
 // somebody will look at the file with a terminal.
 func (e Entry) bounded() Entry {
 	for _, text := range []*string{&e.Key, &e.Value, &e.Effective, &e.Region, &e.Service, &e.From, &e.To, &e.Event, &e.Why, &e.By} {
-		*text = printable.Cut(*text, maxText)
+		if !plain(*text) {
+			*text = printable.Cut(*text, maxText)
+		}
 	}
 	return e
+}
+
+// plain reports whether a text can stay as it is, as nearly all do.
+func plain(text string) bool {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return false
+		}
+	}
+	return len(text) <= maxText
 }

@@ -408,9 +408,19 @@ func FuzzReader(f *testing.F) {
 		}
 		defer os.Remove(path)
 		before := drain(t, path)
-		j := opened(t, path, DefaultLimit)
-		j.Append(Entry{Kind: Server, Event: "appended"})
-		ended(j)
+		j := newJournal(path, DefaultLimit, "ns1", zerolog.Nop())
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := cutTorn(f); err != nil {
+			t.Fatal(err)
+		}
+		j.encode(Entry{Time: time.Now(), Kind: Server, Event: "appended"})
+		if _, err := f.Write(j.batch); err != nil {
+			t.Fatal(err)
+		}
 		after := drain(t, path)
 		if len(after) != len(before)+1 || after[len(before)].Event != "appended" || !sameText(after[:len(before)], before) {
 			t.Errorf("%d entries before, %d after", len(before), len(after))
