@@ -206,7 +206,9 @@ func TestProbeVotes(t *testing.T) {
 	}
 
 	p.process.stop(t)
-	p.counts(t, etcd, false)
+	if read(t, etcd, "/nearside/probes/dublin-1").there {
+		t.Error("the votes count after a clean stop")
+	}
 	if key = read(t, etcd, voteKey("eu-west", p.name)); !strings.Contains(key.value, `"up"`) || key.version != 3 {
 		t.Errorf("after a clean stop the vote is %+v", key)
 	}
@@ -379,7 +381,9 @@ func TestProbeInServer(t *testing.T) {
 		t.Errorf("status:\n%s", text)
 	}
 	s.process.stop(t)
-	p.counts(t, etcd, false)
+	if read(t, etcd, "/nearside/probes/"+p.name).there {
+		t.Error("the votes count after a clean stop")
+	}
 }
 
 // Every kind of probe, over IPv4 and IPv6, from the usual configuration.

@@ -101,10 +101,107 @@ func TestTellHanging(t *testing.T) {
 	if leases, err := client.Leases(t.Context()); err != nil || len(leases.Leases) > 0 {
 		t.Errorf("the lease goes on: %v %v", leases, err)
 	}
+	// Not for a moment do they count while it hangs, however long.
+	checks := p.State().Probes[0].Passed
+	await(t, "the other probe to go on", func() bool { return p.State().Probes[0].Passed > checks+30 })
 	hang.Store(false)
 	close(gate)
 	await(t, "votes that count again", live)
 	await(t, "somebody who knows", func() bool { return p.State().Live })
+	if n := writes(t, client, "/nearside/probes/here"); n != 2 {
+		t.Errorf("the key was made %d times", n)
+	}
+}
+
+// writes returns how often a key was written, deletions in between or not.
+func writes(t *testing.T, client *clientv3.Client, key string) (n int) {
+	t.Helper()
+	last, err := client.Put(t.Context(), "/last", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for answer := range client.Watch(ctx, "/", clientv3.WithPrefix(), clientv3.WithRev(1)) {
+		for _, event := range answer.Events {
+			if string(event.Kv.Key) == key && event.Type == clientv3.EventTypePut {
+				n++
+			}
+			if event.Kv.ModRevision == last.Header.Revision {
+				return n
+			}
+		}
+	}
+	t.Fatal("the watch ended")
+	return 0
+}
+
+// A session writes what is not as it should be, as much as that may be, and
+// nothing else; without its key it writes nothing.
+func TestSession(t *testing.T) {
+	t.Parallel()
+	const n = 3*maxWrites + 7
+	client := store(t)
+	p := newProber(fixture(n, func(p *Probe) { p.DownAfter, p.UpAfter = 1, 1 }), Config{Host: "here", Client: client, Prefix: "/nearside", Log: zerolog.Nop()}, nil)
+	enter := func(results func(i int) error) {
+		for i, r := range p.runners {
+			p.enter(r, epoch, epoch, results(i))
+		}
+	}
+	dead := errors.New("dead")
+	enter(func(i int) error {
+		if i == 0 {
+			return dead
+		}
+		return nil
+	})
+	for i, vote := range []string{`{"status":"down","probe":"here"}`, `{"status":"up","probe":"here"}`, `{"status":"down","probe":"here"}`, `down`, `{"status":"up","probe":"there"}`} {
+		if _, err := client.Put(t.Context(), fmt.Sprintf("/nearside/regions/region-%d/health/here", i), vote); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lease, err := client.Grant(t.Context(), 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &session{Prober: p, lease: lease.ID, written: make(map[*subject]Status)}
+	if err := s.begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect := func(times map[int]int, others int) {
+		t.Helper()
+		for i := range 8 {
+			want, special := times[i]
+			if !special {
+				want = others
+			}
+			if got := writes(t, client, fmt.Sprintf("/nearside/regions/region-%d/health/here", i)); got != want {
+				t.Errorf("the vote on region-%d was written %d times, not %d", i, got, want)
+			}
+		}
+	}
+	expect(map[int]int{2: 2, 3: 2, 4: 2}, 1)
+	enter(func(int) error { return dead })
+	if err := s.write(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect(map[int]int{0: 1, 2: 3, 3: 3, 4: 3}, 2)
+	for key, value := range keys(t, client, "/nearside/regions/") {
+		if !strings.Contains(value, `"down"`) {
+			t.Fatalf("%s = %s", key, value)
+		}
+	}
+	if _, err := client.Delete(t.Context(), "/nearside/probes/here"); err != nil {
+		t.Fatal(err)
+	}
+	enter(func(int) error { return nil })
+	if err := s.write(t.Context()); !errors.Is(err, errTaken) {
+		t.Errorf("without its key: %v", err)
+	}
+	expect(map[int]int{0: 1, 2: 3, 3: 3, 4: 3}, 2)
+	if err := s.renew(t.Context()); !errors.Is(err, errTaken) {
+		t.Errorf("renewed without its key: %v", err)
+	}
 }
 
 // More votes than fit into one transaction are all written, also when all
