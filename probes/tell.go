@@ -96,7 +96,7 @@ func (p *Prober) session(ctx context.Context) error {
 	} else if !free {
 		return s.held()
 	}
-	granted, err := request(ctx, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
+	granted, err := request(ctx, p.config.Client, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
 		return p.config.Client.Grant(ctx, int64(leaseTime/time.Second))
 	})
 	if err != nil {
@@ -106,7 +106,7 @@ func (p *Prober) session(ctx context.Context) error {
 	// With the lease goes the key: the votes stop counting now, and do not say
 	// down. That is right after a stop as after a loss.
 	defer func() {
-		_, _ = request(context.WithoutCancel(ctx), func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
+		_, _ = request(context.WithoutCancel(ctx), p.config.Client, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
 			return p.config.Client.Revoke(ctx, s.lease)
 		})
 	}()
@@ -118,10 +118,14 @@ func (p *Prober) session(ctx context.Context) error {
 }
 
 // request makes one request to etcd, within requestTime.
-func request[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+func request[T any](ctx context.Context, client *clientv3.Client, ask func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	answer, err := ask(ctx)
+	if err != nil {
+		// After minutes without etcd gRPC would look for it every other minute.
+		client.ActiveConnection().ResetConnectBackoff()
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %v", requestTime)
 	}
@@ -173,7 +177,7 @@ func (s *session) keep(ctx context.Context) error {
 // that did not answer may well have kept it.
 func (s *session) renew(ctx context.Context) error {
 	asked := time.Now()
-	_, err := request(ctx, func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
+	_, err := request(ctx, s.config.Client, func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
 		return s.config.Client.KeepAliveOnce(ctx, s.lease)
 	})
 	switch {
@@ -262,7 +266,7 @@ func (s *session) held() error {
 func (s *session) commit(ctx context.Context, condition clientv3.Cmp, writes []clientv3.Op) (done bool, err error) {
 	for range s.config.Client.Endpoints() {
 		var answer *clientv3.TxnResponse
-		answer, err = request(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		answer, err = request(ctx, s.config.Client, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 			return s.config.Client.Txn(ctx).If(condition).Then(writes...).Commit()
 		})
 		if err == nil {
@@ -339,7 +343,7 @@ func (s *session) compare(ctx context.Context) (stray []string, err error) {
 	for _, from := range []string{s.key("regions/"), s.key("services/")} {
 		end := clientv3.GetPrefixRangeEnd(from)
 		for more := true; more; {
-			found, err := request(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) {
+			found, err := request(ctx, s.config.Client, func(ctx context.Context) (*clientv3.GetResponse, error) {
 				return s.config.Client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(page))
 			})
 			if err != nil {
