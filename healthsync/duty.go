@@ -107,7 +107,7 @@ func (l *ledger) verdictDuty(key, on string) (duty, bool) {
 			return duty{}, false
 		}
 		d.patient, v.Unknown, v.Accepted, v.Effective = true, true, false, nil
-		v.Why = l.unknownOr(e)
+		v.Why = l.unknown(e)
 	case e.kind == drainKey || e.why != "":
 		if n.on(e.revision) && !n.Unknown {
 			return duty{}, false
@@ -118,12 +118,4 @@ func (l *ledger) verdictDuty(key, on string) (duty, bool) {
 	var err error
 	d.value, err = json.Marshal(v)
 	return d, err == nil
-}
-
-// unknownOr says what is not known of a key.
-func (l *ledger) unknownOr(e entry) string {
-	if e.kind == foreign {
-		return e.why
-	}
-	return l.unknown(e.address)
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"nearside/journal"
 	"nearside/printable"
 	"nearside/regions"
 )
@@ -100,7 +101,7 @@ func (l *ledger) adopt(key string, n note) {
 		ruled.why, ruled.refused, ruled.rejected = cmp.Or(n.Why, "refused by "+n.Server), e.why == "" || e.refused, e.shown()
 	}
 	l.enter(key, ruled)
-	l.tell(Input{Key: key, Value: ruled.shown(), Revision: n.Revision, Verdict: ruled.verdict(), Why: ruled.why, Effective: l.effective(ruled), Server: n.Server})
+	l.tellOf(key, ruled, n.Server)
 }
 
 // hold brings lost drains back as held ones if there were two or more and none is
@@ -119,7 +120,7 @@ func (l *ledger) hold(lost map[string]entry, now time.Time) {
 		e.held, e.why, e.refused, e.rejected = true, "", false, ""
 		l.enter(key, e)
 		l.look(key)
-		l.tell(Input{Key: key, Value: e.shown(), Revision: e.revision, Deleted: true, Verdict: Held, Effective: l.effective(e)})
+		l.tellOf(key, e, "")
 	}
 }
 
@@ -132,7 +133,7 @@ func (l *ledger) keep(key string, n note) {
 	}
 	l.enter(key, n.entry(key))
 	if !there {
-		l.tell(Input{Key: key, Revision: n.Revision, Deleted: true, Verdict: Held, Effective: l.effective(l.entries[key]), Server: n.Server})
+		l.tellOf(key, l.entries[key], n.Server)
 	}
 }
 
@@ -143,7 +144,7 @@ func (l *ledger) free(w write, all bool, now time.Time) {
 	l.note(key, w, now)
 	if e := l.entries[key]; e.held && !all {
 		l.erase(key)
-		l.tell(Input{Key: key, Revision: w.revision, Deleted: true, Verdict: Released})
+		l.tell(journal.Entry{Key: key, Revision: w.revision, Deleted: true, Verdict: journal.Released})
 	}
 }
 
@@ -161,7 +162,7 @@ func (l *ledger) release() bool {
 		l.notes[key] = n
 		l.erase(key)
 		l.look(key)
-		l.tell(Input{Key: key, Revision: e.revision, Deleted: true, Verdict: Released, Server: l.server})
+		l.tell(journal.Entry{Key: key, Revision: e.revision, Deleted: true, Verdict: journal.Released, Why: "`nearside state accept` on this server"})
 	}
 	return any
 }
@@ -192,8 +193,8 @@ func (l *ledger) inForce(e entry, now time.Time) bool {
 func (l *ledger) rejection(key string) (Rejected, bool) {
 	e, there := l.entries[key]
 	why := e.why
-	if there && e.kind != foreign {
-		why = cmp.Or(l.unknown(e.address), why)
+	if there {
+		why = cmp.Or(l.unknown(e), why)
 	}
 	if why == "" {
 		return Rejected{}, false
@@ -201,19 +202,22 @@ func (l *ledger) rejection(key string) (Rejected, bool) {
 	return Rejected{Key: printable.Cut(key, maxShown), Value: e.shown(), Why: why, Revision: e.revision, Effective: l.effective(e), Refused: e.refused}, true
 }
 
-// unknown says what the configuration does not have of what a key speaks of.
-func (l *ledger) unknown(a address) string {
-	if _, known := l.table.Named(a.region); a.kind != probeKey && !known {
+// unknown says what this server does not know of an entry's key; "" if it knows it.
+func (l *ledger) unknown(e entry) string {
+	if l.knows(e.address) {
+		return ""
+	}
+	if e.kind == foreign {
+		return e.why
+	}
+	if _, known := l.table.Named(e.region); !known {
 		return "unknown region: the configuration has " + strings.Join(l.table.Names(l.table.All()), ", ")
 	}
-	if !l.knows(a) {
-		var names []string
-		for id := 1; id < l.table.Services(); id++ {
-			names = append(names, l.table.Service(regions.ServiceID(id)).Name)
-		}
-		return "unknown service: the configuration has " + cmp.Or(strings.Join(names, ", "), "none")
+	var names []string
+	for id := 1; id < l.table.Services(); id++ {
+		names = append(names, l.table.Service(regions.ServiceID(id)).Name)
 	}
-	return ""
+	return "unknown service: the configuration has " + cmp.Or(strings.Join(names, ", "), "none")
 }
 
 // rejections returns the first MaxRejected keys in order whose newest write is not

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"nearside/journal"
 	"nearside/regions"
 )
 
@@ -159,14 +160,14 @@ func (l *ledger) replace(list []write, revision, known int64, now time.Time) *le
 		}
 		switch {
 		case old.held && l.notes[key].holds() && !next.notes[key].holds(): // let go elsewhere
-			next.tell(Input{Key: key, Revision: revision, Deleted: true, Verdict: Released})
+			next.tell(journal.Entry{Key: key, Revision: revision, Deleted: true, Verdict: journal.Released})
 		case old.held:
 			next.enter(key, old)
 		case l.inForce(old, now) && !next.deliberate(key, l, survived):
 			old.revision = revision
 			lost[key] = old
 		default:
-			next.tell(Input{Key: key, Revision: revision, Deleted: true, Verdict: Accepted})
+			next.tell(journal.Entry{Key: key, Revision: revision, Deleted: true, Verdict: journal.Accepted})
 		}
 		next.look(key)
 	}
@@ -275,7 +276,11 @@ func (l *ledger) put(w write, old entry, now time.Time) {
 	e := l.judge(w, old, now)
 	l.enter(w.key, e)
 	l.look(w.key)
-	l.tellOf(w, e)
+	judge := ""
+	if n := l.notes[w.key]; n.binds(w.revision) {
+		judge = n.Server
+	}
+	l.tellOf(w.key, e, judge)
 }
 
 // remove enters a deletion.
@@ -283,7 +288,7 @@ func (l *ledger) remove(w write) {
 	l.proceed(w.key)
 	l.erase(w.key)
 	l.look(w.key)
-	l.tell(Input{Key: w.key, Revision: w.revision, Deleted: true, Verdict: Accepted})
+	l.tell(journal.Entry{Key: w.key, Revision: w.revision, Deleted: true, Verdict: journal.Accepted})
 }
 
 // await leaves the judging of a write to others. What was in force stays so: if

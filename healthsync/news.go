@@ -1,68 +1,56 @@
 package healthsync
 
-// Input is a write to an input, and what became of it: for the journal.
-type Input struct {
-	Key       string `json:"key"`
-	Value     string `json:"value,omitempty"` // printable, at most 200 octets
-	Deleted   bool   `json:"deleted,omitempty"`
-	Revision  int64  `json:"revision"`
-	Verdict   string `json:"verdict"`
-	Why       string `json:"why,omitempty"`
-	Effective string `json:"effective,omitempty"` // what is in force now, in a word
-	Server    string `json:"server,omitempty"`    // that judged, where it was not this one
-}
-
-// What Input.Verdict may be.
-const (
-	Accepted      = "accepted"
-	Refused       = "refused"        // by the guard
-	NotUnderstood = "not understood" // it changes nothing
-	Held          = "held"           // deleted together with all other drains: it stays in force
-	Released      = "released"       // no longer held
-)
+import "nearside/journal"
 
 // maxNews bounds what is kept until the log and the journal take it.
 const maxNews = 10000
 
 // news is what happened to inputs.
 type news struct {
-	list    []Input
+	list    []journal.Entry
 	dropped int // that did not fit
 }
 
 // tell notes what happened to an input.
-func (l *ledger) tell(i Input) {
+func (l *ledger) tell(e journal.Entry) {
 	if len(l.news.list) >= maxNews {
 		l.news.dropped++
 		return
 	}
-	i.Key = shown([]byte(i.Key))
-	l.news.list = append(l.news.list, i)
+	e.Kind = journal.Input
+	l.news.list = append(l.news.list, e)
 }
 
-// tellOf notes a write and what became of it.
-func (l *ledger) tellOf(w write, e entry) {
-	i := Input{Key: w.key, Value: shown(w.value), Revision: w.revision, Verdict: e.verdict(), Why: e.why, Effective: l.effective(e)}
+// tellOf notes what became of the newest write to a key. judge is the server that
+// decided, if it was another one.
+func (l *ledger) tellOf(key string, e entry, judge string) {
+	news := journal.Entry{
+		Key: key, Value: e.shown(), Revision: e.revision, Deleted: e.held,
+		Verdict: e.verdict(), Why: e.why, Effective: l.effective(e),
+	}
 	if !l.knows(e.address) {
-		i.Verdict, i.Why = NotUnderstood, l.unknownOr(e)
+		news.Verdict, news.Why = journal.NotUnderstood, l.unknown(e)
 	}
-	if n := l.notes[w.key]; n.binds(w.revision) {
-		i.Server = n.Server
+	if judge != "" && judge != l.server && news.Why != "" {
+		news.Why += ", says " + judge
 	}
-	l.tell(i)
+	if d, err := ParseDrain([]byte(e.value)); e.kind == drainKey && e.why == "" && err == nil {
+		news.By = d.By
+	}
+	l.tell(news)
 }
 
 // verdict says in a word what became of the newest write.
 func (e entry) verdict() string {
 	switch {
 	case e.held:
-		return Held
+		return journal.Held
 	case e.why == "":
-		return Accepted
+		return journal.Accepted
 	case e.refused:
-		return Refused
+		return journal.Refused
 	}
-	return NotUnderstood
+	return journal.NotUnderstood
 }
 
 // takeNews returns what happened since it was called last.

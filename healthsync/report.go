@@ -5,74 +5,56 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/rs/zerolog"
 
+	"nearside/journal"
 	"nearside/printable"
 	"nearside/regions"
 )
 
-// Transition is a change of a region, or of a service in one, that clients feel: for
-// the journal.
-type Transition struct {
-	Service  string    `json:"service,omitempty"`
-	Region   string    `json:"region"`
-	From     string    `json:"from"`
-	To       string    `json:"to"`
-	Since    time.Time `json:"since"`
-	Why      string    `json:"why,omitempty"`
-	By       string    `json:"by,omitempty"`
-	Key      string    `json:"key"`      // where its cause is
-	Revision int64     `json:"revision"` // of the state
-}
-
 // report tells the log and the journal what happened and what follows from it.
 func (s *Sync) report(old, state *regions.State, news news) {
-	for _, i := range news.list {
-		s.journal(i)
-		s.logInput(i)
+	for _, e := range news.list {
+		s.append(e)
+		s.logInput(e)
 	}
 	if news.dropped > 0 {
 		s.config.Log.Warn().Int("writes", news.dropped).Msg("more was written at once than the journal can take")
 	}
 	for i := range state.Standings {
-		if t, changed := s.transition(old, state, s.config.Table.Key(i)); changed {
-			s.journal(t)
-			t.log(s.config.Log.Info())
+		if e, changed := s.transition(old, state, s.config.Table.Key(i)); changed {
+			s.append(e)
+			logTransition(s.config.Log.Info(), e)
 		}
 	}
 }
 
-func (s *Sync) journal(entry any) {
+func (s *Sync) append(e journal.Entry) {
 	if s.config.Journal != nil {
-		s.config.Journal.Append(entry)
+		s.config.Journal.Append(e)
 	}
 }
 
 // logInput logs what a person should look at.
-func (s *Sync) logInput(i Input) {
+func (s *Sync) logInput(e journal.Entry) {
 	event := s.rejected.Warn()
 	message := "not understood: changes nothing"
-	switch i.Verdict {
-	case Accepted:
+	switch e.Verdict {
+	case journal.Accepted:
 		return
-	case Refused:
+	case journal.Refused:
 		message = "refused: changes nothing"
-	case Held:
+	case journal.Held:
 		event, message = s.config.Log.Error(), "all drains were deleted at once: it stays in force until written again or `nearside state accept`"
-	case Released:
+	case journal.Released:
 		event, message = s.config.Log.Warn(), "a deleted drain that stayed in force is let go"
 	}
-	event.Str("key", i.Key).Str("value", i.Value).Str("why", i.Why).Str("effective", i.Effective).Int64("revision", i.Revision)
-	if i.Server != "" {
-		event.Str("judge", i.Server)
-	}
-	event.Msg(message)
+	event.Str("key", printable.Cut(e.Key, maxShown)).Str("value", e.Value).Str("why", e.Why).Str("effective", e.Effective).Int64("revision", e.Revision).Msg(message)
 }
 
 // transition returns what changed at a key that clients feel.
-func (s *Sync) transition(old, state *regions.State, k regions.Key) (Transition, bool) {
+func (s *Sync) transition(old, state *regions.State, k regions.Key) (journal.Entry, bool) {
 	// The break-glass file is told of with the region that it names.
 	standing := func(state *regions.State) regions.Standing {
 		if k.Service == regions.Anyone {
@@ -81,12 +63,12 @@ func (s *Sync) transition(old, state *regions.State, k regions.Key) (Transition,
 		return state.Standings[s.config.Table.Index(k)]
 	}
 	was, is := standing(old), standing(state)
-	t := Transition{
-		Service: s.config.Table.Service(k.Service).Name, Region: s.config.Table.Name(k.Region),
+	t := journal.Entry{
+		Kind: journal.Transition, Service: s.config.Table.Service(k.Service).Name, Region: s.config.Table.Name(k.Region),
 		From: condition(was), To: condition(is), Since: is.Since, Revision: state.Revision,
 	}
 	if t.From == t.To {
-		return Transition{}, false
+		return journal.Entry{}, false
 	}
 	t.Key = "regions/" + t.Region
 	if t.Service != "" {
@@ -146,16 +128,11 @@ func naysayers(votes map[string]regions.Vote) string {
 	return printable.Cut("down say "+strings.Join(list, ", "), maxShown)
 }
 
-func (t Transition) log(event *zerolog.Event) {
-	if t.Service != "" {
-		event.Str("service", t.Service)
+func logTransition(event *zerolog.Event, t journal.Entry) {
+	for _, field := range [][2]string{{"service", t.Service}, {"region", t.Region}, {"from", t.From}, {"to", t.To}, {"reason", t.Why}, {"by", t.By}} {
+		if field[1] != "" {
+			event.Str(field[0], field[1])
+		}
 	}
-	event.Str("region", t.Region).Str("from", t.From).Str("to", t.To).Int64("revision", t.Revision)
-	if t.Why != "" {
-		event.Str("reason", t.Why)
-	}
-	if t.By != "" {
-		event.Str("by", t.By)
-	}
-	event.Msg("region " + t.To)
+	event.Int64("revision", t.Revision).Msg("region " + t.To)
 }

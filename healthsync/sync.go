@@ -22,6 +22,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"nearside/journal"
 	"nearside/regions"
 )
 
@@ -44,14 +45,14 @@ type Config struct {
 	// service and regions. It must not wait. nil: no names.
 	Steered func() []regions.Steered
 
-	// Journal takes every Input and Transition, from the goroutine that calls
-	// Publish, and must not wait. nil: there is none.
+	// Journal takes every write to an input, and every transition that clients feel,
+	// from the goroutine that calls Publish. It must not wait. nil: there is none.
 	Journal Journal
 }
 
 // Journal keeps what happened.
 type Journal interface {
-	Append(entry any)
+	Append(journal.Entry)
 }
 
 // pace is how long things may take. It differs in tests alone.

@@ -21,6 +21,8 @@ const (
 	Accepted      = "accepted"
 	Refused       = "refused"
 	NotUnderstood = "not understood"
+	Held          = "held"     // deleted together with all other drains: it stays in force
+	Released      = "released" // no longer held
 )
 
 // Entry is one line of the journal: a JSON object. Fields that say nothing about
@@ -36,7 +38,7 @@ type Entry struct {
 	// Of an input.
 	Value     string `json:"value,omitempty"` // an empty one takes a region out, too, unless Deleted
 	Deleted   bool   `json:"deleted,omitempty"`
-	Verdict   string `json:"verdict,omitempty"`   // Accepted, Refused or NotUnderstood
+	Verdict   string `json:"verdict,omitempty"`   // Accepted, Refused, NotUnderstood, Held or Released
 	Effective string `json:"effective,omitempty"` // what is in force at the key now
 
 	// Of a transition.
