@@ -60,8 +60,9 @@ type server struct {
 
 	credentials *healthsync.Credentials // at etcd; nil without regions
 
-	state atomic.Pointer[regions.State] // the newest
-	facts chan struct{}                 // what other servers are told of this one has changed
+	state   atomic.Pointer[regions.State]     // the newest
+	steered atomic.Pointer[[]regions.Steered] // of the zones served: see note
+	facts   chan struct{}                     // what other servers are told of this one has changed
 }
 
 func newServer(c *Config, log zerolog.Logger, hangup <-chan os.Signal) *server {
@@ -146,6 +147,7 @@ func (s *server) load() (*dnsserver.Snapshot, error) {
 	s.builder = newBuilder(s.dns.Swap)
 	var group errgroup.Group
 	s.zones = newZoneLoader(s.config, s.log, func(view *zones.View) {
+		s.note(view)
 		s.builder.zones.put(view)
 		signalChange(s.facts)
 	})
@@ -188,6 +190,7 @@ func (s *server) load() (*dnsserver.Snapshot, error) {
 		ID: s.config.ServerID, Version: s.config.Version,
 		Limiter: dnsserver.NewRateLimiter(s.config.RateLimit, s.config.RateLimitSlip, s.config.RateLimitExempt),
 	}
+	s.note(view)
 	return dnsserver.Compile(view, places, state, policy).WithSecrets(s.secrets.load()), nil
 }
 
@@ -225,7 +228,23 @@ func (s *server) syncConfig() healthsync.Config {
 		OverrideFile: s.config.OverrideFile(),
 		Log:          s.log,
 		Publish:      s.publish,
+		Steered:      s.steeredNames,
+		Journal:      s.journal,
 	}
+}
+
+// note keeps what the guard asks of a view, which takes a while to be summed up.
+func (s *server) note(view *zones.View) {
+	names := dnsserver.Steered(view)
+	s.steered.Store(&names)
+}
+
+// steeredNames returns the steered names that are served, or will be in a moment.
+func (s *server) steeredNames() []regions.Steered {
+	if names := s.steered.Load(); names != nil {
+		return *names
+	}
+	return nil
 }
 
 // publish hands a new state to the builder.
