@@ -188,7 +188,7 @@ func writeRejected(out *lines, s *healthsync.Status) {
 	if s == nil || s.RejectedCount == 0 {
 		return
 	}
-	out.printf("rejected   %d not understood: they change nothing", s.RejectedCount)
+	out.printf("rejected   %d writes that change nothing: refused, or not understood", s.RejectedCount)
 	for _, r := range s.Rejected {
 		out.printf("  %s = %q, revision %d; in force: %s", r.Key, r.Value, r.Revision, r.Effective)
 		out.printf("      %s", r.Why)

@@ -61,12 +61,13 @@ type server struct {
 	credentials *healthsync.Credentials // at etcd; nil without regions
 
 	state   atomic.Pointer[regions.State]     // the newest
+	parted  chan struct{}                     // closed when etcd is needed no more
 	steered atomic.Pointer[[]regions.Steered] // of the zones served: see note
 	facts   chan struct{}                     // what other servers are told of this one has changed
 }
 
 func newServer(c *Config, log zerolog.Logger, hangup <-chan os.Signal) *server {
-	s := &server{config: c, log: log, started: time.Now(), hangup: hangup, facts: make(chan struct{}, 1)}
+	s := &server{config: c, log: log, started: time.Now(), hangup: hangup, facts: make(chan struct{}, 1), parted: make(chan struct{})}
 	s.phase.Store(console.Starting)
 	return s
 }
@@ -322,7 +323,10 @@ func (s *server) start(ctx context.Context, group *errgroup.Group, snapshot *dns
 	loop(s.hangups)
 	if s.sync != nil {
 		loop(s.geo.run)
-		loop(s.sync.Run)
+		loop(func(ctx context.Context) {
+			defer close(s.parted)
+			s.sync.Run(ctx)
+		})
 		loop(s.tellFacts)
 	}
 	if s.probes != nil {
@@ -370,6 +374,7 @@ func (s *server) runEmbedded(ctx context.Context) error {
 	}
 	select {
 	case <-ctx.Done():
+		<-s.parted // it is told that this server stops
 	case err := <-etcd.Failed():
 		s.sync.EtcdFailed(err)
 		go etcd.Close() // ends the connections; waiting for the rest may be in vain
