@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 // Connect makes a client for the given endpoints, as the given credentials; nil
@@ -30,7 +31,7 @@ func connect(config clientv3.Config, c *Credentials, log zerolog.Logger) (*clien
 	config.DialKeepAliveTime = 10 * time.Second
 	config.DialKeepAliveTimeout = 3 * time.Second
 	config.Logger = forwardTo(log, zerolog.DebugLevel)
-	config.DialOptions = append(config.DialOptions, grpc.WithChainUnaryInterceptor(failFast))
+	config.DialOptions = append(config.DialOptions, grpc.WithChainUnaryInterceptor(failFast), grpc.WithConnectParams(redial))
 	if c != nil && c.identity.Username != "" {
 		// The client logs in where both are set. The password is read from its file then.
 		config.Username, config.Password = c.identity.Username, "from etcd.password_file"
@@ -40,6 +41,13 @@ func connect(config clientv3.Config, c *Credentials, log zerolog.Logger) (*clien
 		config.DialOptions = append(config.DialOptions, grpc.WithTransportCredentials(newHandshake(c)))
 	}
 	return clientv3.New(config)
+}
+
+// redial makes a client that lives long notice within seconds that etcd is back; by
+// itself gRPC would wait for up to two minutes.
+var redial = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+	MinConnectTimeout: 5 * time.Second,
 }
 
 // failFast makes a request fail when no endpoint can be reached, with the reason:

@@ -250,11 +250,11 @@ func TestCheckRedirects(t *testing.T) {
 			w.Header().Set("Location", "status")
 			w.WriteHeader(302)
 		case "/secure":
-			http.Redirect(w, r, "https://play.bet.example"+securePort+"/x", 301)
+			http.Redirect(w, r, "https://play.bet.example"+securePort+"/x", http.StatusMovedPermanently)
 		case "/other":
-			http.Redirect(w, r, other, 307)
+			http.Redirect(w, r, other, http.StatusTemporaryRedirect)
 		case "/loop":
-			http.Redirect(w, r, "/loop", 302)
+			http.Redirect(w, r, "/loop", http.StatusFound)
 		case "/mail":
 			w.Header().Set("Location", "mailto:somebody")
 			w.WriteHeader(302)

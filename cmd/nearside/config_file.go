@@ -11,6 +11,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"nearside/probes"
 	"nearside/regions"
 	"nearside/yamlfault"
 )
@@ -154,7 +155,7 @@ func (d *decoder) decode(c *Config) {
 			c.Regions = decodeList(d, n, "regions", regionSettings, regions.Region{Weight: defaultWeight})
 		},
 		"services": func(n *yaml.Node) { c.Services = decodeList(d, n, "services", serviceSettings, serviceConfig{}) },
-		"probes":   func(n *yaml.Node) { c.Probes = decodeList(d, n, "probes", probeSettings, defaultProbe()) },
+		"probes":   func(n *yaml.Node) { c.Probes = decodeList(d, n, "probes", probeSettings, probeConfig{Probe: probes.Default(), Verify: true}) },
 	})
 }
 

@@ -49,17 +49,15 @@ var probeSettings = []setting[probeConfig]{
 	scalar("source", text, func(p *probeConfig) *netip.Addr { return &p.Source }, parseSource),
 }
 
-func defaultProbe() probeConfig { return probeConfig{Probe: probes.Default(), Verify: true} }
-
 // probeFields checks the rules over several keys of a probe, and of all.
 func (d *decoder) probeFields(c *Config) {
-	var names []string
-	for _, r := range c.Regions {
-		names = append(names, r.Name)
-	}
 	if len(c.Probes) > maxProbes {
 		d.faultAt("probes", "probes has %d elements, but one host runs %d at most", len(c.Probes), maxProbes)
 		return
+	}
+	var names []string
+	for _, r := range c.Regions {
+		names = append(names, r.Name)
 	}
 	type identity struct{ region, service, name string }
 	lines := make(map[identity]int)
@@ -75,6 +73,7 @@ func (d *decoder) probeFields(c *Config) {
 		case !d.given(at + ".region"):
 			d.faultAt(at, "%s: region is needed", at)
 		}
+		d.probeService(c, p, at)
 		if p.CA != "" && !filepath.IsAbs(p.CA) {
 			p.CA = filepath.Join(filepath.Dir(c.File), p.CA)
 		}
@@ -92,6 +91,28 @@ func (d *decoder) probeFields(c *Config) {
 		}
 		lines[id] = d.places.of(at, d.file).line
 	}
+}
+
+// probeService refuses a vote that nobody would ask for.
+func (d *decoder) probeService(c *Config, p *probeConfig, at string) {
+	if p.Service == "" {
+		return
+	}
+	var names []string
+	for _, s := range c.Services {
+		if s.Name == p.Service {
+			if p.Region != "" && len(s.Regions) > 0 && !slices.Contains(s.Regions, p.Region) {
+				d.faultAt(at+".service", "%s: the service %s is not in region %s", at, s.Name, p.Region)
+			}
+			return
+		}
+		names = append(names, s.Name)
+	}
+	hint := ""
+	if near := nearest(p.Service, names); near != "" {
+		hint = "; did you mean " + near + "?"
+	}
+	d.faultAt(at+".service", "%s: there is no service %q%s", at, p.Service, hint)
 }
 
 // probeTarget reports whether a probe has one target that was understood.
