@@ -155,7 +155,9 @@ func (d *decoder) decode(c *Config) {
 			c.Regions = decodeList(d, n, "regions", regionSettings, regions.Region{Weight: defaultWeight})
 		},
 		"services": func(n *yaml.Node) { c.Services = decodeList(d, n, "services", serviceSettings, serviceConfig{}) },
-		"probes":   func(n *yaml.Node) { c.Probes = decodeList(d, n, "probes", probeSettings, probeConfig{Probe: probes.Default(), Verify: true}) },
+		"probes": func(n *yaml.Node) {
+			c.Probes = decodeList(d, n, "probes", probeSettings, probeConfig{Probe: probes.Default(), Verify: true})
+		},
 	})
 }
 

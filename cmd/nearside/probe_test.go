@@ -13,6 +13,7 @@ zones: {dir: zones}
 etcd: {endpoints: ["http://192.0.2.1:2379"]}
 regions:
 - {name: eu-west, location: {latitude: 53, longitude: -6}}
+services: [{name: casino, names: [casino.bet.example]}]
 probes:
 - {region: eu-west, tcp: "[2001:db8::1]:443"}
 - region: eu-west
@@ -52,7 +53,7 @@ eu-west  tls://lb.example:443 invalid IP [{200 399}]  false false 3s 1s 2 3
 	// Only who runs them needs the files.
 	_, err = c.probeList()
 	ca := filepath.Join(filepath.Dir(path), "ca.pem")
-	if want := path + ":14: probes[1].ca: open " + ca + ": no such file or directory"; fmt.Sprint(err) != want {
+	if want := path + ":15: probes[1].ca: open " + ca + ": no such file or directory"; fmt.Sprint(err) != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 	if err := os.WriteFile(ca, []byte("nothing"), 0o600); err != nil {
