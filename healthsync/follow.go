@@ -128,15 +128,19 @@ func (s *Sync) ask(ctx context.Context, client *clientv3.Client) error {
 	return nil
 }
 
+// grace is for an embedded etcd, which is not there at once.
+const grace = time.Second
+
 // lost notes why a session ended. A state that is frozen is no news each time.
 func (s *Sync) lost(endpoint string, err error) {
 	hint := Hint(err)
 	s.mu.Lock()
 	was := s.link
-	s.link = link{endpoint: endpoint, fault: explain(err), hint: cmp.Or(hint, was.hint)}
+	news := was.connected || !was.told && s.now().Sub(s.opened) > grace || hint != "" && hint != was.hint
+	s.link = link{endpoint: endpoint, fault: explain(err), hint: cmp.Or(hint, was.hint), told: was.told || news}
 	s.mu.Unlock()
 	log := s.config.Log.Debug()
-	if was.connected || was.fault == nil || hint != "" && hint != was.hint {
+	if news {
 		log = s.config.Log.Warn()
 	}
 	log.Str("endpoint", endpoint).Err(explain(err)).Msg("etcd: not followed; the last state stays in force")

@@ -121,6 +121,7 @@ type link struct {
 	connected bool
 	fault     error
 	hint      string // the last that a fault had since the connection; the next fault may have none
+	told      bool   // a fault since the connection was logged
 }
 
 // Open reads the state file and the break-glass file. It does not need etcd.

@@ -78,6 +78,9 @@ func TestExample(t *testing.T) {
 	if text := succeed(t, e.command("status")); !strings.Contains(text, "maintenance") {
 		t.Errorf("status does not say why eu-west is drained:\n%s", text)
 	}
+	if log := e.output.String(); strings.Contains(log, "not followed") {
+		t.Errorf("a start warns of what is as it should be:\n%s", log)
+	}
 	succeed(t, e.command("undrain", "eu-west"))
 	e.wants(t, ireland, "192.0.2.10")
 
