@@ -23,7 +23,7 @@ const stateMagic = "nearside-state "
 
 // stateVersion is the version of what saved holds. Older ones are read as well;
 // a field more is a version more.
-const stateVersion = 1
+const stateVersion = 2
 
 // maxStateFile bounds what is read into memory, in octets.
 const maxStateFile = 1 << 30

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"nearside/healthsync"
 	"nearside/regions"
 )
 
@@ -91,6 +92,33 @@ func TestLoad(t *testing.T) {
 	}
 	if p := table.Policy(); p != (regions.Policy{MaxOut: 30, Hold: 90 * time.Second, Ramp: 5 * time.Minute, TTL: 60}) {
 		t.Errorf("the rules are %+v", p)
+	}
+}
+
+// Who we are to etcd: paths start at the folder of the file, and an empty flag
+// unsets what the file says.
+func TestIdentity(t *testing.T) {
+	const text = "zones: {dir: zones}\netcd:\n  endpoints: [\"%s://192.0.2.1:2379\"]\n%s" +
+		"  username: ns1\n  password_file: secrets/password\nregions:\n- {name: eu-west, location: {latitude: 1, longitude: 1}}\n"
+	path := writeConfig(t, fmt.Sprintf(text, "https", "  ca: ca.pem\n  cert: /etc/cert.pem\n  key: key.pem\n"))
+	folder := filepath.Dir(path)
+	c, warnings, err := Load(path, overlay(t, "--etcd.username=ann"))
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	want := healthsync.Identity{CA: folder + "/ca.pem", Cert: "/etc/cert.pem", Key: folder + "/key.pem", Username: "ann", PasswordFile: folder + "/secrets/password"}
+	if c.Etcd.Identity != want {
+		t.Errorf("got %+v, want %+v", c.Etcd.Identity, want)
+	}
+	if files, folders := want.Files(), want.Folders(); len(files) != 4 || !slices.Equal(folders, []string{"/etc", folder, folder + "/secrets"}) {
+		t.Errorf("files %v in %v", files, folders)
+	}
+	if c, _, err := Load(path, overlay(t, "--etcd.username=", "--etcd.password_file=")); err != nil || c.Etcd.Identity.Username != "" || c.Etcd.Identity.PasswordFile != "" {
+		t.Errorf("unset: %v", err)
+	}
+	_, warnings, err = Load(writeConfig(t, fmt.Sprintf(text, "http", "")), overlay(t))
+	if err != nil || len(warnings) != 1 || !strings.HasSuffix(warnings[0], ":4: the password goes over the network in the clear; write https:// in etcd.endpoints") {
+		t.Errorf("without TLS: %v, %v", err, warnings)
 	}
 }
 
