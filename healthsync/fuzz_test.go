@@ -117,7 +117,13 @@ func FuzzState(f *testing.F) {
 		`{"cluster":"1","confirmed":"0000-01-01T00:00:00+23:59","down":["eu-west","eu-west","nowhere"]}`,
 		`{"cluster":"1","keys":[{"key":"regions/eu-west/drain","value":"rubbish","held":true},{"key":"servers/ns1","value":"x"},{"key":"\u0000"}]}`,
 		`{"cluster":"1","keys":[{"key":"regions/eu-west/drain","value":" true\n"},{"key":"regions/eu-west/drain","value":"false"}]}`,
-		`{"cluster":"1","override":{"drain":["eu-west"],"up":["eu-west","nowhere"]}}`)
+		`{"cluster":"1","override":{"drain":["eu-west"],"up":["eu-west","nowhere"]}}`,
+		`{"cluster":"1","keys":[{"key":"regions/eu-west/drain","revision":7,"value":"50%","why":"too much","refused":true,"rejected":"true"},{"key":"probes/h1","revision":8,"value":""},
+			{"key":"regions/us-east/heartbeat/a","value":""},{"key":"services/casino/us-east/drain","value":"true","unjudged":true},{"key":"verdicts/x","value":""}],
+			"verdicts":[{"key":"regions/eu-west/drain","mod":9,"revision":7,"accepted":false,"effective":"50%","server":"ns1"},{"key":"regions/us-east/drain","mod":3,"revision":2,"effective":"true","held":true},
+			{"key":"x","mod":-1,"effective":null},{"key":"regions/us-east/health/p","mod":4,"rubbish":true,"revision":0,"accepted":false,"effective":null,"server":""}],
+			"transitions":[{"subject":"eu-west","from":"drained","to":"up","since":"2026-11-23T18:00:00Z","mod":8,"recorded":true},{"subject":"casino/us-east","from":"up","to":"drained","since":"9999-12-31T23:59:59Z"},
+			{"subject":"us-east","from":"up","to":"sick","since":"2026-11-23T18:00:00Z"},{"subject":"a/b/c","from":"up","to":"up","since":"2026-11-23T18:00:00Z"},{"subject":"us-east","from":"expired","to":"expired","since":"2026-11-23T18:00:00Z"}]}`)
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		if _, err := decodeState(payload); err == nil && !bytes.HasPrefix(payload, []byte(stateMagic)) {
 			t.Fatal("taken without a sum")

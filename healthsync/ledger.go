@@ -124,7 +124,10 @@ func (l *ledger) transact(writes []write, now time.Time) {
 // inOrder is the order in which writes are judged: that of revisions, and within
 // one what takes the least out comes first.
 func inOrder(a, b write) int {
-	return cmp.Or(cmp.Compare(a.revision, b.revision), cmp.Compare(a.weight(), b.weight()), cmp.Compare(a.key, b.key))
+	if a.revision != b.revision {
+		return cmp.Compare(a.revision, b.revision)
+	}
+	return cmp.Or(cmp.Compare(a.weight(), b.weight()), cmp.Compare(a.key, b.key))
 }
 
 func (w write) weight() int {

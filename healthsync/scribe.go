@@ -29,6 +29,7 @@ const (
 	longestGap = 10 * time.Second
 
 	longestTry = time.Minute // between two attempts that fail
+	silentGap  = time.Second // after etcd did not answer
 
 	owedAtOnce = 1000 // records that are not urgent
 	batch      = 16   // of those, until it is looked whether anything is urgent
@@ -47,7 +48,8 @@ func (s *Sync) scribe(ctx context.Context, client *clientv3.Client) {
 			d, undone := s.ledger.duty(key) // the record may have come meanwhile
 			s.mu.Unlock()
 			if undone && !s.fulfil(ctx, client, d, attempts[key]) {
-				break // etcd does not answer: the others would fare no better
+				wait = silentGap // etcd does not answer: the others would fare no better
+				break
 			}
 		}
 		pause(ctx, wait, s.duties)
