@@ -92,7 +92,6 @@ func (q *query) prepare(s *Snapshot) {
 	q.zone, q.index, q.ask = nil, -1, netip.Addr{}
 	q.fault = q.read()
 	if q.fault == rcodeNoError && q.end != 0 && (q.qclass == classIN || q.qclass == classANY) {
-		q.hash = zones.Hash(q.name())
 		q.zone, q.index = q.zoneIn(s.zones)
 		if q.ecs.present && s.policy.believes(q.from) {
 			q.ask = q.ecs.addr()
@@ -178,11 +177,11 @@ func (q *query) discard() {
 
 func (q *query) parseQuestion(msg []byte) bool {
 	at := headerSize
-	n, ok := lowerName(q.nameBuf[:], msg[at:])
+	n, hash, ok := lowerName(q.nameBuf[:], msg[at:])
 	if !ok || at+n+questionFix > len(msg) {
 		return false
 	}
-	q.nameLen = n
+	q.nameLen, q.hash = n, hash
 	at += n
 	q.qtype = binary.BigEndian.Uint16(msg[at:])
 	q.qclass = binary.BigEndian.Uint16(msg[at+2:])
@@ -228,51 +227,22 @@ func (q *query) parseAdditional(msg []byte, at int) bool {
 	return true
 }
 
-// lowerName copies the uncompressed name at the start of wire to dst in lower
-// case (RFC 4343) and returns its length. A compression pointer, which nothing
-// before a question could be the target of, is refused.
-func lowerName(dst, wire []byte) (n int, ok bool) {
+// lowerName copies the uncompressed name at the start of wire to dst in lower case
+// and returns its length and hash. A compression pointer, which nothing before a
+// question could be the target of, is refused.
+func lowerName(dst, wire []byte) (n int, hash uint64, ok bool) {
 	wire = wire[:min(len(wire), maxName)]
 	for n < len(wire) {
 		label := int(wire[n])
 		if label > maxLabel {
-			return 0, false
+			break
 		}
 		n += 1 + label
 		if label == 0 {
-			lower(dst, wire[:n])
-			return n, true
+			return n, zones.Lower(dst, wire[:n]), true
 		}
 	}
-	return 0, false
-}
-
-// lower copies a name to dst in lower case, lengths of labels and all: none of
-// them is a letter (63 < 'A').
-func lower(dst, name []byte) {
-	const word = 8 // octets
-	last := len(name) - word
-	if last < 0 {
-		for i, c := range name {
-			dst[i] = lowerLetter(c)
-		}
-		return
-	}
-	for at := 0; ; at = min(at+word, last) { // the last word may lie over the one before
-		binary.LittleEndian.PutUint64(dst[at:], lowerLetters(binary.LittleEndian.Uint64(name[at:])))
-		if at == last {
-			return
-		}
-	}
-}
-
-// lowerLetters is lowerLetter for eight octets at once: the sums have the upper
-// bit of an octet set from 'A' on, and from behind 'Z' on.
-func lowerLetters(octets uint64) uint64 {
-	const each = 0x0101010101010101
-	ascii := octets & (0x7F * each)
-	letters := ((ascii + (0x80-'A')*each) ^ (ascii + (0x7F-'Z')*each)) &^ octets & (0x80 * each)
-	return octets | letters>>2 // 'a' is 'A' and 0x20
+	return 0, 0, false
 }
 
 // skipRecords returns the offset after n records that begin at offset at.

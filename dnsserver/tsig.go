@@ -27,7 +27,7 @@ func (d *denial) deny(msg []byte, start, fixed int) bool {
 		return false
 	}
 	var lower [maxName]byte
-	algorithm, ok := lowerName(lower[:], msg[fixed+data:])
+	algorithm, _, ok := lowerName(lower[:], msg[fixed+data:])
 	rest := msg[fixed+data+algorithm:]
 	if !ok || len(rest) < tsigBefore {
 		return false

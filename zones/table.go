@@ -1,16 +1,8 @@
 package zones
 
 import (
-	"hash/maphash"
 	"slices"
 )
-
-// seed makes the hashes of names differ from process to process: names come from
-// the network, and nobody there can tell which of them collide.
-var seed = maphash.MakeSeed()
-
-// Hash is the hash of a name in lower-case wire form, the same in every zone.
-func Hash(name []byte) uint64 { return maphash.Bytes(seed, name) }
 
 // table gives every distinct name a number, the order of coming. It grows as
 // names come.
