@@ -16,8 +16,8 @@ type View struct {
 
 // apexes finds zones by their apex. Views with the same apexes share it.
 type apexes struct {
-	byApex  map[string]int // index into View.zones
-	deepest int            // length in octets of the longest apex
+	byApex  map[string]int    // index into View.zones
+	lengths [maxName + 1]bool // whether there is an apex of so many octets
 }
 
 // newView makes the view of zones with distinct origins.
@@ -26,7 +26,7 @@ func newView(zones []*Zone) *View {
 	for i, z := range zones {
 		v.origins[i] = z.origin
 		v.byApex[string(z.apex)] = i
-		v.deepest = max(v.deepest, len(z.apex))
+		v.lengths[len(z.apex)] = true
 	}
 	v.spreads = sync.OnceValue(func() []Spread { return spreadsOf(zones) })
 	return v
@@ -52,7 +52,7 @@ func (v *View) with(due []*member) *View {
 // allocate.
 func (v *View) Find(qname []byte) (z *Zone, index int) {
 	for {
-		if len(qname) <= v.deepest {
+		if v.lengths[uint8(len(qname))] {
 			if i, ok := v.byApex[string(qname)]; ok {
 				return v.zones[i], i
 			}
