@@ -239,8 +239,9 @@ func (r *responder) truncate() {
 // resolve follows RFC 1034, 4.3.2, within the zone: a chain that leaves it is
 // left to the resolver. It returns false if the response does not fit.
 func (r *responder) resolve() bool {
+	var result zones.Result
 	for hop := 0; ; hop++ {
-		result := r.zone.LookupHashed(r.qname, r.hash, r.qtype)
+		r.zone.LookupHashed(r.qname, r.hash, r.qtype, &result)
 		switch result.Outcome {
 		case zones.Answer:
 			return r.answerSet(&result.Set)

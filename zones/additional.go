@@ -134,7 +134,7 @@ func (c *compiler) extrasOf(name []byte, offset int, types []uint16, b beside, f
 	n := z.arena.node(c.nodes[t])
 	for _, typ := range types {
 		at := n.first()
-		for range n.sets {
+		for range n.sets() {
 			h, x := z.arena.head(at), extra{int32(offset), at}
 			at = z.arena.next(at)
 			if h.typ() != typ || h.steered() || x.set == b.set || len(z.extras)-first == math.MaxUint16 || c.given(x, name, b, first) {

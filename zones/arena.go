@@ -59,23 +59,22 @@ const MaxServices = setRecords + 1
 // node is a name that exists: it owns records or stands above a name that does
 // (an empty non-terminal).
 type node struct {
-	name   uint32 // offset
-	other  uint32 // offset of the cut, else of the child "*"; 0: none
-	sets   uint16
-	length uint8 // of name
-	flags  uint8
+	at   uint32 // offset
+	head uint64 // its word
 }
 
-func (a arena) node(at uint32) node {
-	w := a.word(at)
-	return node{name: at + word, length: uint8(w), flags: uint8(w >> 8), sets: uint16(w >> 16), other: uint32(w >> 32)}
-}
+func (a arena) node(at uint32) node { return node{at, a.word(at)} }
 
-// at returns the offset of the node itself.
-func (n *node) at() uint32 { return n.name - word }
+func (n node) name() uint32 { return n.at + word } // offset
+func (n node) length() int  { return int(uint8(n.head)) }
+func (n node) flags() uint8 { return uint8(n.head >> 8) }
+func (n node) sets() uint16 { return uint16(n.head >> 16) }
+
+// other returns the offset of the cut, else of the child "*"; 0: there is none.
+func (n node) other() uint32 { return uint32(n.head >> 32) }
 
 // first returns the offset of the first set.
-func (n *node) first() uint32 { return n.name + uint32(n.length) }
+func (n node) first() uint32 { return n.name() + uint32(n.length()) }
 
 // setHead is the word of a set.
 type setHead uint64
@@ -99,7 +98,7 @@ func (a arena) nodes() iter.Seq[node] {
 		for at := uint32(word); int(at) < len(a)-reach; {
 			n := a.node(at)
 			end := n.first()
-			for range n.sets {
+			for range n.sets() {
 				end = a.next(end)
 			}
 			if !yield(n) {
@@ -188,7 +187,7 @@ func (z *Zone) find(name []byte, hash uint64) (n node, ok bool) {
 		}
 		if (slot^uint32(hash>>32))>>x.shift == 0 {
 			n = z.arena.node(x.offset(slot))
-			if bytes.Equal(z.arena[n.name:n.first()], name) {
+			if bytes.Equal(z.arena[n.name():n.first()], name) {
 				return n, true
 			}
 		}

@@ -12,7 +12,7 @@ import (
 func eachSet(z *Zone, n node) iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
 		at := n.first()
-		for range n.sets {
+		for range n.sets() {
 			if !yield(at) {
 				return
 			}
@@ -26,7 +26,7 @@ func verify(t testing.TB, z *Zone) {
 	t.Helper()
 	nodes, sets := make(map[uint32]bool), make(map[uint32]bool)
 	for n := range z.arena.nodes() {
-		nodes[n.at()] = true
+		nodes[n.at] = true
 		for at := range eachSet(z, n) {
 			sets[at] = true
 		}
@@ -45,7 +45,7 @@ func verify(t testing.TB, z *Zone) {
 	}
 	var found spreads
 	for n := range z.arena.nodes() {
-		for _, s := range verifyNode(t, z, n, z.name(&n), nodes, sets) {
+		for _, s := range verifyNode(t, z, n, z.name(n), nodes, sets) {
 			found.add(s)
 		}
 	}
@@ -60,16 +60,16 @@ func verifyNode(t testing.TB, z *Zone, n node, owner []byte, nodes, sets map[uin
 	if found, ok := z.find(z.relative(owner), Hash(owner)); !ok || found != n {
 		t.Errorf("%q is found at %+v, %t; it is at %+v", nameText(owner), found, ok, n)
 	}
-	if nameLength(owner) != len(owner) || len(owner) > z.deepest || n.at()%align != 0 {
-		t.Errorf("%q: no name, or beyond the deepest, or at offset %d", owner, n.at())
+	if nameLength(owner) != len(owner) || len(owner) > z.deepest || n.at%align != 0 {
+		t.Errorf("%q: no name, or beyond the deepest, or at offset %d", owner, n.at)
 	}
-	if n.other != 0 && !nodes[n.other] {
-		t.Errorf("%s leads to offset %d, where no node is", nameText(owner), n.other)
+	if n.other() != 0 && !nodes[n.other()] {
+		t.Errorf("%s leads to offset %d, where no node is", nameText(owner), n.other())
 	}
 	redirect, last := false, -1
 	for at := range eachSet(z, n) {
 		var s RRset
-		z.own(&n, at, &s)
+		z.own(n, at, &s)
 		if int(s.Type) <= last {
 			t.Errorf("%s: type %d behind %d", nameText(owner), s.Type, last)
 		}
@@ -90,8 +90,8 @@ func verifyNode(t testing.TB, z *Zone, n node, owner []byte, nodes, sets map[uin
 			}
 		}
 	}
-	if (n.flags&isSteered != 0) != (steered != nil) || (n.flags&isRedirect != 0) != redirect || n.flags&isCut != 0 && n.other == 0 {
-		t.Errorf("%s has %d steered RRsets, redirect %t, other node %d, and flags %b", nameText(owner), len(steered), redirect, n.other, n.flags)
+	if (n.flags()&isSteered != 0) != (steered != nil) || (n.flags()&isRedirect != 0) != redirect || n.flags()&isCut != 0 && n.other() == 0 {
+		t.Errorf("%s has %d steered RRsets, redirect %t, other node %d, and flags %b", nameText(owner), len(steered), redirect, n.other(), n.flags())
 	}
 	return steered
 }

@@ -299,7 +299,7 @@ func (c *compiler) soa() {
 	z := c.zone
 	apex := z.arena.node(c.nodes[c.apex])
 	s := &z.negative
-	if !z.typed(&apex, dns.TypeSOA, s) || s.Count != 1 || len(s.Wire) < fixed+20 {
+	if !z.typed(apex, dns.TypeSOA, s) || s.Count != 1 || len(s.Wire) < fixed+20 {
 		return // reported as a fault
 	}
 	g, _ := c.get(c.apex, dns.TypeSOA)

@@ -177,7 +177,7 @@ func checkFaults(t *testing.T, z *Zone, faults []Fault) {
 func records(z *Zone) map[string]bool {
 	set := make(map[string]bool)
 	for n := range z.arena.nodes() {
-		owner := z.name(&n)
+		owner := z.name(n)
 		for at := range eachSet(z, n) {
 			var s RRset
 			z.arena.set(at, &s)

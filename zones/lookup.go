@@ -37,38 +37,39 @@ func (z *Zone) Reach(touched uint32) uint32 {
 // 4.3.2 with the wildcards of RFC 4592. qname is the absolute, lower-case,
 // uncompressed wire form of a name at or below the apex. It neither allocates
 // nor locks.
-func (z *Zone) Lookup(qname []byte, qtype uint16) Result {
-	return z.LookupHashed(qname, Hash(qname), qtype)
+func (z *Zone) Lookup(qname []byte, qtype uint16) (r Result) {
+	z.LookupHashed(qname, Hash(qname), qtype, &r)
+	return r
 }
 
-// LookupHashed is Lookup for who has the Hash of qname already.
-func (z *Zone) LookupHashed(qname []byte, hash uint64, qtype uint16) (r Result) {
-	r.Owner = len(qname)
+// LookupHashed is Lookup for who has the Hash of qname already, and a place for the
+// result: to copy it would cost as much as to find it.
+func (z *Zone) LookupHashed(qname []byte, hash uint64, qtype uint16, r *Result) {
+	*r = Result{Owner: len(qname)}
 	if len(qname) < len(z.apex) {
 		r.Outcome = NXDomain // not below the apex
-		return r
+		return
 	}
 	if n, ok := z.find(z.relative(qname), hash); ok {
-		z.exact(&n, qtype, &r)
-		return r
+		z.exact(n, qtype, r)
+		return
 	}
 	n, length, ok := z.closestEncloser(qname)
 	switch {
 	case !ok:
 		r.Outcome = NXDomain
-	case n.flags&isCut != 0:
-		z.refer(n.other, &r)
-	case n.flags&isRedirect != 0:
-		z.typed(&n, dns.TypeDNAME, &r.Set)
+	case n.flags()&isCut != 0:
+		z.refer(n.other(), r)
+	case n.flags()&isRedirect != 0:
+		z.typed(n, dns.TypeDNAME, &r.Set)
 		r.Outcome, r.Owner = Redirect, length
-	case n.other != 0 && !hasRegionLabel(qname):
+	case n.other() != 0 && !hasRegionLabel(qname):
 		r.Wildcard = true
-		star := z.arena.node(n.other)
-		z.answer(&star, qtype, &r)
+		star := z.arena.node(n.other())
+		z.answer(star, qtype, r)
 	default:
 		r.Outcome = NXDomain
 	}
-	return r
 }
 
 // relative returns a name without the apex, as the arena has it.
@@ -76,25 +77,25 @@ func (z *Zone) relative(name []byte) []byte { return name[:len(name)-len(z.apex)
 
 // exact answers for a name that exists. At a cut the parent has the say about
 // DS alone (RFC 4035 section 3.1.4.1).
-func (z *Zone) exact(n *node, qtype uint16, r *Result) {
-	if n.flags&isCut == 0 || n.other == n.at() && qtype == dns.TypeDS {
+func (z *Zone) exact(n node, qtype uint16, r *Result) {
+	if n.flags()&isCut == 0 || n.other() == n.at && qtype == dns.TypeDS {
 		z.answer(n, qtype, r)
 		return
 	}
-	z.refer(n.other, r)
+	z.refer(n.other(), r)
 }
 
 // refer is the referral of a cut.
 func (z *Zone) refer(cut uint32, r *Result) {
 	n := z.arena.node(cut)
-	z.typed(&n, dns.TypeNS, &r.Set)
-	r.Outcome, r.Owner = Referral, z.length(&n)
+	z.typed(n, dns.TypeNS, &r.Set)
+	r.Outcome, r.Owner = Referral, z.length(n)
 }
 
 // answer picks the RRset of the type, else the CNAME, from the node that
 // matched. A query for ANY gets one RRset (RFC 8482 section 4.1).
-func (z *Zone) answer(n *node, qtype uint16, r *Result) {
-	r.Steered = n.flags&isSteered != 0
+func (z *Zone) answer(n node, qtype uint16, r *Result) {
+	r.Steered = n.flags()&isSteered != 0
 	switch {
 	case z.typed(n, qtype, &r.Set), qtype == dns.TypeANY && z.any(n, &r.Set):
 		r.Outcome = Answer
@@ -106,12 +107,12 @@ func (z *Zone) answer(n *node, qtype uint16, r *Result) {
 }
 
 // length returns how many octets the name of a node has.
-func (z *Zone) length(n *node) int { return int(n.length) + len(z.apex) }
+func (z *Zone) length(n node) int { return n.length() + len(z.apex) }
 
 // typed reads the RRset of a type at a node into s.
-func (z *Zone) typed(n *node, typ uint16, s *RRset) bool {
+func (z *Zone) typed(n node, typ uint16, s *RRset) bool {
 	at := n.first()
-	for range n.sets {
+	for range n.sets() {
 		h := z.arena.head(at)
 		if h.typ() == typ {
 			z.own(n, at, s)
@@ -124,23 +125,23 @@ func (z *Zone) typed(n *node, typ uint16, s *RRset) bool {
 
 // any reads one of the RRsets of a node into s: the first that is the same for
 // everybody and whatever is drained, else the first.
-func (z *Zone) any(n *node, s *RRset) bool {
+func (z *Zone) any(n node, s *RRset) bool {
 	at := n.first()
-	for range n.sets {
+	for range n.sets() {
 		if !z.arena.head(at).steered() {
 			z.own(n, at, s)
 			return true
 		}
 		at = z.arena.next(at)
 	}
-	if n.sets > 0 {
+	if n.sets() > 0 {
 		z.own(n, n.first(), s)
 	}
-	return n.sets > 0
+	return n.sets() > 0
 }
 
 // own reads the RRset at an offset, which is one of the node's, into s.
-func (z *Zone) own(n *node, at uint32, s *RRset) {
+func (z *Zone) own(n node, at uint32, s *RRset) {
 	s.OwnerLength = uint16(z.length(n))
 	z.arena.set(at, s)
 }

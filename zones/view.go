@@ -92,7 +92,7 @@ func (v *View) Names() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, z := range v.zones {
 			for n := range z.arena.nodes() {
-				if !yield(nameText(z.name(&n))) {
+				if !yield(nameText(z.name(n))) {
 					return
 				}
 			}

@@ -156,7 +156,7 @@ func (z *Zone) Steers() bool { return len(z.steered) > 0 }
 func (z *Zone) Negative() *RRset { return &z.negative }
 
 // name returns the wire name of a node.
-func (z *Zone) name(n *node) []byte { return slices.Concat(z.arena[n.name:n.first()], z.apex) }
+func (z *Zone) name(n node) []byte { return slices.Concat(z.arena[n.name():n.first()], z.apex) }
 
 // Narrow leaves of a steered RRset the records of one region, as if it were
 // static; none if the region has none.
