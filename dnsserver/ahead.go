@@ -16,14 +16,16 @@ func (r *responder) lookAhead(s *Snapshot, n int) {
 		if q.zone == nil {
 			continue
 		}
-		q.touched = q.zone.Touch(q.hash)
+		r.sink += q.zone.Touch(q.hash)
 		if s.places != nil && q.zone.Steers() {
 			r.sink += s.places.touch(q.ask, q.from)
 		}
 	}
 	for i := range queries {
-		if q := &queries[i]; q.zone != nil {
-			r.sink += q.zone.Reach(q.touched)
+		q := &queries[i]
+		q.seek()
+		if q.zone != nil {
+			r.sink += q.zone.Reach(q.node)
 		}
 	}
 }

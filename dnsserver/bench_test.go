@@ -471,7 +471,8 @@ func BenchmarkStage(b *testing.B) {
 	var result zones.Result
 	lookup := func(q *query) {
 		q.prepare(c.snapshot)
-		q.zone.LookupHashed(q.name(), q.hash, q.qtype, &result)
+		q.seek()
+		q.zone.LookupSought(q.name(), q.hash, q.node, q.qtype, &result)
 	}
 	each("prepare+lookup", static, func(q *query) { lookup(q) })
 	each("prepare+lookup+copy", static, func(q *query) {

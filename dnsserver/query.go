@@ -68,9 +68,8 @@ type query struct {
 	zone  *zones.Zone // that answers; nil: none of ours
 	index int         // of zone in the view, or -1
 	hash  uint64      // of the name
+	node  uint32      // of the name in zone: see zones.Zone.Seek
 	ask   netip.Addr  // the subnet that counts, invalid if none
-
-	touched uint32 // see lookAhead
 
 	opt
 	nameBuf [maxName]byte
@@ -96,6 +95,13 @@ func (q *query) prepare(s *Snapshot) {
 		if q.ecs.present && s.policy.believes(q.from) {
 			q.ask = q.ecs.addr()
 		}
+	}
+}
+
+// seek ends what prepare began.
+func (q *query) seek() {
+	if q.zone != nil {
+		q.node = q.zone.Seek(q.hash)
 	}
 	q.prepared = true
 }

@@ -82,6 +82,7 @@ func (r *responder) reply(s *Snapshot, i int, stream bool) (length int) {
 	r.counts.add(countReceived, 1)
 	if !r.prepared {
 		r.prepare(s)
+		r.seek()
 	}
 	if r.fault == silence {
 		r.counts.add(countDropped, 1)
@@ -241,7 +242,7 @@ func (r *responder) truncate() {
 func (r *responder) resolve() bool {
 	var result zones.Result
 	for hop := 0; ; hop++ {
-		r.zone.LookupHashed(r.qname, r.hash, r.qtype, &result)
+		r.zone.LookupSought(r.qname, r.hash, r.node, r.qtype, &result)
 		switch result.Outcome {
 		case zones.Answer:
 			return r.answerSet(&result.Set)
@@ -417,6 +418,7 @@ func (r *responder) moveTo(at int) bool {
 	r.qname, r.at = r.name(), at
 	r.hash = zones.Hash(r.qname)
 	next, _ := r.zoneIn(r.snap.zones)
+	r.node = r.zone.Seek(r.hash)
 	return next == r.zone
 }
 

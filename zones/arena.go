@@ -174,25 +174,34 @@ func (x *index) add(hash uint64, at uint32) {
 // offset returns the offset in a slot.
 func (x *index) offset(slot uint32) uint32 { return (slot & (1<<x.shift - 1)) * align }
 
-// find returns the node of a name, given without the apex and with its hash.
-func (z *Zone) find(name []byte, hash uint64) (n node, ok bool) {
-	x := &z.index
-	if len(x.slots) == 0 {
-		return n, false // it failed
-	}
-	for i := x.home(hash); ; {
+// seek returns the offset of the first node from slot i on that has the tag of a
+// hash, and the slot behind; 0 if there is none.
+func (x *index) seek(hash, i uint64) (at uint32, next uint64) {
+	for {
 		slot := x.slots[i]
-		if slot == 0 {
-			return n, false
-		}
-		if (slot^uint32(hash>>32))>>x.shift == 0 {
-			n = z.arena.node(x.offset(slot))
-			if bytes.Equal(z.arena[n.name():n.first()], name) {
-				return n, true
-			}
-		}
 		if i++; i == uint64(len(x.slots)) {
 			i = 0
+		}
+		if slot == 0 || (slot^uint32(hash>>32))>>x.shift == 0 {
+			return x.offset(slot), i
+		}
+	}
+}
+
+// named reports whether a node has a name, given without the apex.
+func (z *Zone) named(n node, name []byte) bool {
+	return bytes.Equal(z.arena[n.name():n.first()], name)
+}
+
+// find returns the node of a name, given without the apex and with its hash.
+func (z *Zone) find(name []byte, hash uint64) (n node, ok bool) {
+	for i := z.index.home(hash); ; {
+		var at uint32
+		if at, i = z.index.seek(hash, i); at == 0 {
+			return n, false
+		}
+		if n = z.arena.node(at); z.named(n, name) {
+			return n, true
 		}
 	}
 }

@@ -187,7 +187,7 @@ func (s *Store) arranged() *View {
 			group[n].index = len(zones)
 			zones = append(zones, group[n].zone)
 		} else if wire, err := parseOrigin(group[0].placed.origin); err == nil {
-			zones = append(zones, &Zone{origin: nameText(wire), apex: wire, failed: true})
+			zones = append(zones, &Zone{origin: nameText(wire), apex: wire, failed: true, index: newIndex(1, 0)})
 		}
 	}
 	return newView(zones)

@@ -234,7 +234,7 @@ func (c *compiler) connect() {
 			a.put(parent, a.word(parent)|uint64(at)<<32)
 		}
 	}
-	c.zone.index = x
+	c.zone.index, c.zone.top = x, c.nodes[c.apex]
 }
 
 // ttl returns the least TTL of records; they differ only across region labels.
@@ -297,7 +297,7 @@ func appendLower(dst, b []byte) []byte {
 // soa takes place, serial and the negative answer from the SOA record.
 func (c *compiler) soa() {
 	z := c.zone
-	apex := z.arena.node(c.nodes[c.apex])
+	apex := z.arena.node(z.top)
 	s := &z.negative
 	if !z.typed(apex, dns.TypeSOA, s) || s.Count != 1 || len(s.Wire) < fixed+20 {
 		return // reported as a fault

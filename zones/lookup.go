@@ -11,26 +11,25 @@ const regionLabel = "\x07_region"
 // maxLabels is how many labels a name of 255 octets can have, the root's apart.
 const maxLabels = 127
 
-// Touch reads the place of the hash table where a lookup with this hash starts,
-// and returns what is to be given to Reach. Whoever has many names to look up
-// touches and reaches for them all first: the processor then waits for the
-// memory of all at once.
-func (z *Zone) Touch(hash uint64) uint32 {
-	x := &z.index
-	if len(x.slots) == 0 {
-		return 0 // it failed
-	}
-	return x.offset(x.slots[x.home(hash)])
+// Touch reads the slot where the search for a hash starts. Whoever has many names to
+// look up touches all, then seeks and reaches for all: the processor waits for the
+// memory of all at once. What Touch and Reach return means nothing; add it up, or
+// the compiler leaves the reading out.
+func (z *Zone) Touch(hash uint64) uint32 { return z.index.slots[z.index.home(hash)] }
+
+// Seek returns where the name with this hash stands, 0 if there is none. Now and then
+// another name stands there: LookupSought knows.
+func (z *Zone) Seek(hash uint64) (at uint32) {
+	at, _ = z.index.seek(hash, z.index.home(hash))
+	return at
 }
 
-// Reach reads the memory that Touch found: what the name owns, if nothing
-// collides. What it returns means nothing; add it up, or the compiler leaves the
-// reading out.
-func (z *Zone) Reach(touched uint32) uint32 {
-	if touched == 0 {
+// Reach reads what a name owns that was sought.
+func (z *Zone) Reach(at uint32) uint32 {
+	if at == 0 {
 		return 0
 	}
-	return uint32(z.arena[touched]) + uint32(z.arena[touched+line])
+	return uint32(z.arena[at]) + uint32(z.arena[at+line])
 }
 
 // Lookup finds what the zone has to say about a name and type: RFC 1034 section
@@ -38,26 +37,31 @@ func (z *Zone) Reach(touched uint32) uint32 {
 // uncompressed wire form of a name at or below the apex. It neither allocates
 // nor locks.
 func (z *Zone) Lookup(qname []byte, qtype uint16) (r Result) {
-	z.LookupHashed(qname, Hash(qname), qtype, &r)
+	hash := Hash(qname)
+	z.LookupSought(qname, hash, z.Seek(hash), qtype, &r)
 	return r
 }
 
-// LookupHashed is Lookup for who has the Hash of qname already, and a place for the
-// result: to copy it would cost as much as to find it.
-func (z *Zone) LookupHashed(qname []byte, hash uint64, qtype uint16, r *Result) {
+// LookupSought is Lookup for who has the Hash of qname already, what Seek returned for
+// it, and a place for the result: to copy it would cost as much as to find it.
+func (z *Zone) LookupSought(qname []byte, hash uint64, at uint32, qtype uint16, r *Result) {
 	*r = Result{Owner: len(qname)}
-	if len(qname) < len(z.apex) {
+	if z.failed || len(qname) < len(z.apex) {
 		r.Outcome = NXDomain // not below the apex
 		return
 	}
-	if n, ok := z.find(z.relative(qname), hash); ok {
-		z.exact(n, qtype, r)
-		return
+	if at != 0 {
+		n, ok := z.arena.node(at), true
+		if !z.named(n, z.relative(qname)) {
+			n, ok = z.find(z.relative(qname), hash)
+		}
+		if ok {
+			z.exact(n, qtype, r)
+			return
+		}
 	}
-	n, length, ok := z.closestEncloser(qname)
+	n, length := z.closestEncloser(qname)
 	switch {
-	case !ok:
-		r.Outcome = NXDomain
 	case n.flags()&isCut != 0:
 		z.refer(n.other(), r)
 	case n.flags()&isRedirect != 0:
@@ -149,11 +153,11 @@ func (z *Zone) own(n node, at uint32, s *RRset) {
 // closestEncloser finds the longest existing name above qname (RFC 4592 section
 // 3.3.1) and its length. All names above an existing one exist, so halving finds
 // it: a name of many labels, which costs its sender nothing, costs little here.
-func (z *Zone) closestEncloser(qname []byte) (encloser node, length int, ok bool) {
-	var above [maxLabels]uint8 // where the names above qname begin, the longest first
+func (z *Zone) closestEncloser(qname []byte) (encloser node, length int) {
+	encloser, length = z.arena.node(z.top), len(z.apex)
+	var above [maxLabels]uint8 // where the names between qname and the apex begin, the longest first
 	n := 0
-	for at := 0; len(qname)-at > len(z.apex); {
-		at += 1 + int(qname[at])
+	for at := 1 + int(qname[0]); len(qname)-at > len(z.apex); at += 1 + int(qname[at]) {
 		if len(qname)-at <= z.deepest {
 			above[n] = uint8(at)
 			n++
@@ -163,13 +167,13 @@ func (z *Zone) closestEncloser(qname []byte) (encloser node, length int, ok bool
 		middle := (lo + n) / 2
 		name := qname[above[middle]:]
 		if found, exists := z.find(z.relative(name), Hash(name)); exists {
-			encloser, length, ok = found, len(name), true
+			encloser, length = found, len(name)
 			n = middle
 		} else {
 			lo = middle + 1
 		}
 	}
-	return encloser, length, ok
+	return encloser, length
 }
 
 // hasRegionLabel reports whether one of the labels of name is _region. Such a

@@ -111,6 +111,7 @@ type Zone struct {
 	index   index
 	deepest int // length in octets of the longest name
 	arena   arena
+	top     uint32 // offset of the node of the apex
 	extras  []extra
 	spreads []Spread
 
