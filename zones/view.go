@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"bytes"
 	"iter"
 	"slices"
 	"sync"
@@ -16,17 +17,30 @@ type View struct {
 
 // apexes finds zones by their apex. Views with the same apexes share it.
 type apexes struct {
-	byApex  map[string]int    // index into View.zones
-	lengths [maxName + 1]bool // whether there is an apex of so many octets
+	byApex map[string]int     // index into View.zones
+	only   [maxName + 1]int32 // index of the one whose apex has so many octets; or:
 }
+
+// What apexes.only has where no apex has that length, and where several have.
+const (
+	none    = -1
+	several = -2
+)
 
 // newView makes the view of zones with distinct origins.
 func newView(zones []*Zone) *View {
 	v := &View{zones: zones, origins: make([]string, len(zones)), apexes: &apexes{byApex: make(map[string]int, len(zones))}}
+	for n := range v.only {
+		v.only[n] = none
+	}
 	for i, z := range zones {
 		v.origins[i] = z.origin
 		v.byApex[string(z.apex)] = i
-		v.lengths[len(z.apex)] = true
+		if only := &v.only[len(z.apex)]; *only == none {
+			*only = int32(i)
+		} else {
+			*only = several
+		}
 	}
 	v.spreads = sync.OnceValue(func() []Spread { return spreadsOf(zones) })
 	return v
@@ -52,9 +66,15 @@ func (v *View) with(due []*member) *View {
 // allocate.
 func (v *View) Find(qname []byte) (z *Zone, index int) {
 	for {
-		if v.lengths[uint8(len(qname))] {
+		switch i := int(v.only[uint8(len(qname))]); i {
+		case none:
+		case several:
 			if i, ok := v.byApex[string(qname)]; ok {
 				return v.zones[i], i
+			}
+		default:
+			if z := v.zones[i]; bytes.Equal(z.apex, qname) {
+				return z, i
 			}
 		}
 		if len(qname) <= 1 || len(qname) <= int(qname[0])+1 {
