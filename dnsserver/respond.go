@@ -450,11 +450,8 @@ func (r *responder) referral(result *zones.Result) bool {
 // offset start of the message. What does not fit is left out, but glue at or
 // below a cut is not optional (RFC 9471): false is returned if it does not fit.
 func (r *responder) appendAdditional(set *zones.RRset, start int, owner spot) bool {
-	for i := 0; ; i++ {
-		more, ok := r.zone.Additional(set, i)
-		if !ok {
-			return true
-		}
+	for i := range r.zone.Beside(set) {
+		more := r.zone.Additional(set, i)
 		at := owner.at
 		if more.Target >= 0 {
 			at = start + more.Target
@@ -463,4 +460,5 @@ func (r *responder) appendAdditional(set *zones.RRset, start int, owner spot) bo
 			return false
 		}
 	}
+	return true
 }

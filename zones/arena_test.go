@@ -103,11 +103,8 @@ func verifyRecords(t testing.TB, z *Zone, owner []byte, s RRset, sets map[uint32
 		t.Errorf("%s %s: %d records, %d noted, with a span %t", nameText(owner), dns.Type(s.Type), got, s.Count, s.spanned)
 	}
 	required := true
-	for i := 0; ; i++ {
-		more, ok := z.Additional(&s, i)
-		if !ok {
-			return
-		}
+	for i := range z.Beside(&s) {
+		more := z.Additional(&s, i)
 		x := z.extras[uint32(z.arena.word(s.span))+uint32(i)]
 		if !sets[x.set] || more.Set.Steered() || more.Required && !required || more.Target >= len(s.Wire) {
 			t.Errorf("%s %s: beside it %+v at offset %d", nameText(owner), dns.Type(s.Type), more, x.set)

@@ -217,11 +217,8 @@ ns 60 A 198.51.100.53
 		qname := wireName(t, c.name+".example.")
 		set := z.Lookup(qname, c.typ).Set
 		var got strings.Builder
-		for i := 0; ; i++ {
-			a, ok := z.Additional(&set, i)
-			if !ok {
-				break
-			}
+		for i := range z.Beside(&set) {
+			a := z.Additional(&set, i)
 			prefix := "the owner "
 			if a.Target >= 0 {
 				// From there on a message has the name, as its records have it.
@@ -255,7 +252,9 @@ func TestNoAllocations(t *testing.T) {
 			for _, qtype := range []uint16{dns.TypeA, dns.TypeMX, dns.TypeNS, dns.TypeANY} {
 				r := z.Lookup(qname, qtype)
 				z.Narrow(&r.Set, 1)
-				z.Additional(&r.Set, 0)
+				for i := range z.Beside(&r.Set) {
+					z.Additional(&r.Set, i)
+				}
 			}
 		}); allocs != 0 {
 			t.Errorf("%s: %v allocations", name, allocs)

@@ -168,18 +168,20 @@ func (z *Zone) Narrow(s *RRset, region uint8) {
 	s.Regions = 0
 }
 
-// Additional returns the i-th RRset that belongs beside s: see compiler.additional.
-// It returns false when there is no i-th.
-func (z *Zone) Additional(s *RRset, i int) (more Additional, ok bool) {
+// Beside returns how many RRsets belong beside s: see compiler.additional.
+func (z *Zone) Beside(s *RRset) int {
 	if s.span == 0 {
-		return more, false
+		return 0
 	}
-	first, beside, required := readSpan(z.arena.word(s.span))
-	if i < 0 || i >= beside {
-		return more, false
-	}
+	_, beside, _ := readSpan(z.arena.word(s.span))
+	return beside
+}
+
+// Additional returns the i-th RRset that belongs beside s.
+func (z *Zone) Additional(s *RRset, i int) (more Additional) {
+	first, _, required := readSpan(z.arena.word(s.span))
 	x := z.extras[int(first)+i]
 	more.Target, more.Required = int(x.target), i < required
 	z.arena.set(x.set, &more.Set)
-	return more, true
+	return more
 }
