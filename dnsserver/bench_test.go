@@ -490,24 +490,25 @@ func BenchmarkStage(b *testing.B) {
 
 // benchmarkPlaces is the two stages of steering.
 func (c *crowd) benchmarkPlaces(b *testing.B) {
-	var sources, subnets4, subnets6 [1 << 16]netip.Addr
+	var sources [1 << 16]netip.Addr
+	var subnets4, subnets6 [1 << 16]client
 	for i := range sources {
 		sources[i] = c.client4()
 		a := c.client4().As4()
-		subnets4[i] = netip.AddrFrom4([4]byte{a[0], a[1], a[2]})
-		subnets6[i] = netip.AddrFrom16(c.client6())
+		subnets4[i] = clientAt(netip.AddrFrom4([4]byte{a[0], a[1], a[2]}))
+		subnets6[i] = clientAt(netip.AddrFrom16(c.client6()))
 	}
 	for _, by := range []struct {
-		name            string
-		subnet, sources *[1 << 16]netip.Addr
+		name    string
+		subnets *[1 << 16]client
 	}{
-		{"place-by-source", new([1 << 16]netip.Addr), &sources},
-		{"place-by-ECS-IPv4", &subnets4, &sources},
-		{"place-by-ECS-IPv6", &subnets6, &sources},
+		{"place-by-source", new([1 << 16]client)},
+		{"place-by-ECS-IPv4", &subnets4},
+		{"place-by-ECS-IPv6", &subnets6},
 	} {
 		b.Run(by.name, func(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
-				c.snapshot.places.Prefer(by.subnet[i%len(by.subnet)], by.sources[i%len(by.sources)])
+				c.snapshot.places.Prefer(by.subnets[i%len(by.subnets)], sources[i%len(sources)])
 			}
 		})
 	}

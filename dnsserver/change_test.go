@@ -62,7 +62,7 @@ func TestStateChangeIsConstant(t *testing.T) {
 	var made [2]uint64 // octets
 	for i, n := range []int{10, 300} {
 		b := newSite(t, n, n)
-		if first, _, _ := b.snapshot.places.Prefer(netip.Addr{}, netip.MustParseAddr("8.8.8.8")); len(first) != regions.Max {
+		if first, _, _ := b.snapshot.places.Prefer(client{}, netip.MustParseAddr("8.8.8.8")); len(first) != regions.Max {
 			t.Fatalf("%d regions", len(first))
 		}
 		var before, after runtime.MemStats

@@ -1,9 +1,6 @@
 package dnsserver
 
-import (
-	"encoding/binary"
-	"net/netip"
-)
+import "encoding/binary"
 
 // clientSubnet is the EDNS Client Subnet option of a query (RFC 7871, 6).
 type clientSubnet struct {
@@ -11,7 +8,7 @@ type clientSubnet struct {
 	family  uint16
 	source  uint8 // SOURCE PREFIX-LENGTH
 	octets  uint8 // of the address that were sent: as many as source needs
-	address [16]byte
+	hi, lo  uint64
 }
 
 // parse reads the option's data. It returns false where RFC 7871 asks for
@@ -38,26 +35,28 @@ func (e *clientSubnet) parse(data []byte) bool {
 	if e.source > longest || data[3] != 0 || len(address) != (int(e.source)+7)/8 {
 		return false
 	}
-	e.address = [16]byte{} // zero beyond the prefix, whatever the last query had
-	e.octets = uint8(copy(e.address[:], address))
+	e.octets = uint8(len(address))
+	half := min(len(address), 8)
+	e.hi, e.lo = upper(address[:half]), upper(address[half:])
 	if beyond := e.source % 8; beyond != 0 && address[len(address)-1]<<beyond != 0 {
 		return false
 	}
 	return true
 }
 
-// addr returns the address as sent, with zero bits after the prefix, or an
-// invalid one where SOURCE PREFIX-LENGTH is 0: then the client asks not to be
-// placed by its subnet (RFC 7871, 7.1.2).
-func (e *clientSubnet) addr() netip.Addr {
-	switch {
-	case e.source == 0:
-		return netip.Addr{}
-	case e.family == 1:
-		return netip.AddrFrom4([4]byte(e.address[:4]))
-	default:
-		return netip.AddrFrom16(e.address)
+// upper makes a word of up to 8 octets: they are its upper ones.
+func upper(octets []byte) (w uint64) {
+	for i, c := range octets {
+		w |= uint64(c) << (56 - 8*i)
 	}
+	return w
+}
+
+// client returns the address as sent, with zero bits after the prefix, or none
+// where SOURCE PREFIX-LENGTH is 0: then the client asks not to be placed by its
+// subnet (RFC 7871, 7.1.2).
+func (e *clientSubnet) client() client {
+	return client{hi: e.hi, lo: e.lo, known: e.source > 0, is4: e.family == 1}
 }
 
 // append writes the option for the response: as it came, with the scope.
@@ -66,7 +65,10 @@ func (e *clientSubnet) append(b []byte, scope int) []byte {
 	b = binary.BigEndian.AppendUint16(b, 4+uint16(e.octets))
 	b = binary.BigEndian.AppendUint16(b, e.family)
 	b = append(b, e.source, byte(scope))
-	return append(b, e.address[:e.octets]...)
+	var address [16]byte
+	binary.BigEndian.PutUint64(address[:], e.hi)
+	binary.BigEndian.PutUint64(address[8:], e.lo)
+	return append(b, address[:e.octets]...)
 }
 
 // wireSize returns the octets that append writes.

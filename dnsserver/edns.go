@@ -119,7 +119,7 @@ func (r *responder) appendOptions(stream bool) {
 	b := r.msg
 	if r.ecs.present {
 		scope := r.scope
-		if !r.ask.IsValid() {
+		if !r.ask.known {
 			scope = 0 // not believed, or SOURCE 0: the source address decided
 		}
 		b = r.ecs.append(b, scope)

@@ -73,43 +73,67 @@ func (p *Places) list(class geo.Class) []regions.ID {
 	return p.lists[first : first+p.size]
 }
 
-// lookup returns the class of addr and the length of the widest prefix around
-// it that has the same class throughout.
-func (p *Places) lookup(addr netip.Addr) (geo.Class, int) {
+// client is an address as the clients map reads it, in words. The zero value is none.
+type client struct {
+	hi, lo     uint64
+	known, is4 bool // an IPv4 address is the upper half of hi
+}
+
+func clientAt(addr netip.Addr) client {
 	if addr.Is4() { // ::ffff:0:0/96 is a special block of IPv6, not IPv4
 		a := addr.As4()
-		return p.clients.Lookup4(binary.BigEndian.Uint32(a[:]))
+		return client{hi: uint64(binary.BigEndian.Uint32(a[:])) << 32, known: true, is4: true}
 	}
 	a := addr.As16()
-	return p.clients.Lookup6(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:]))
+	return client{hi: binary.BigEndian.Uint64(a[:8]), lo: binary.BigEndian.Uint64(a[8:]), known: true}
+}
+
+// addr is the inverse of clientAt.
+func (c client) addr() netip.Addr {
+	if c.is4 {
+		var a [4]byte
+		binary.BigEndian.PutUint32(a[:], uint32(c.hi>>32))
+		return netip.AddrFrom4(a)
+	}
+	var a [16]byte
+	binary.BigEndian.PutUint64(a[:8], c.hi)
+	binary.BigEndian.PutUint64(a[8:], c.lo)
+	return netip.AddrFrom16(a)
+}
+
+// lookup returns the class of an address and the length of the widest prefix around
+// it that has the same class throughout.
+func (p *Places) lookup(c client) (geo.Class, int) {
+	if c.is4 {
+		return p.clients.Lookup4(uint32(c.hi >> 32))
+	}
+	return p.clients.Lookup6(c.hi, c.lo)
 }
 
 // touch reads the memory that Prefer will read: see geo.Map.Touch4.
-func (p *Places) touch(subnet, source netip.Addr) uint32 {
-	addr := source
-	if subnet.IsValid() {
-		addr = subnet
+func (p *Places) touch(subnet client, source netip.Addr) uint32 {
+	c := subnet
+	if !c.known {
+		c = clientAt(source)
 	}
-	if addr.Is4() {
-		a := addr.As4()
-		return p.clients.Touch4(binary.BigEndian.Uint32(a[:]))
+	if c.is4 {
+		return p.clients.Touch4(uint32(c.hi >> 32))
 	}
-	a := addr.As16()
-	return p.clients.Touch6(binary.BigEndian.Uint64(a[:8]))
+	return p.clients.Touch6(c.hi)
 }
 
 // Prefer returns the preference list for a client and the ECS scope that
-// justifies it. subnet is the client subnet as sent, invalid when there is none
-// that counts; source is the address the query came from. A private or
-// special-purpose subnet says nothing: the source decides (then bySubnet is false),
-// and the scope is the length of that block.
-func (p *Places) Prefer(subnet, source netip.Addr) (list []regions.ID, scope int, bySubnet bool) {
-	if subnet.IsValid() {
+// justifies it. subnet is the client subnet as sent, if there is one that counts;
+// source is the address the query came from. A private or special-purpose subnet
+// says nothing: the source decides (then bySubnet is false), and the scope is the
+// length of that block.
+func (p *Places) Prefer(subnet client, source netip.Addr) (list []regions.ID, scope int, bySubnet bool) {
+	if subnet.known {
 		var class geo.Class
 		if class, scope = p.lookup(subnet); class != geo.Special {
 			return p.list(class), scope, true
 		}
 	}
-	class, _ := p.lookup(source)
+	class, _ := p.lookup(clientAt(source))
 	return p.list(class), scope, false
 }

@@ -69,7 +69,7 @@ type query struct {
 	index int         // of zone in the view, or -1
 	hash  uint64      // of the name
 	node  uint32      // of the name in zone: see zones.Zone.Seek
-	ask   netip.Addr  // the subnet that counts, invalid if none
+	ask   client      // the subnet that counts, if any
 
 	opt
 	nameBuf [maxName]byte
@@ -88,12 +88,12 @@ func (q *query) take(msg []byte, from netip.Addr) {
 // prepare reads the message and finds the zone that answers.
 func (q *query) prepare(s *Snapshot) {
 	q.discard()
-	q.zone, q.index, q.ask = nil, -1, netip.Addr{}
+	q.zone, q.index, q.ask = nil, -1, client{}
 	q.fault = q.read()
 	if q.fault == rcodeNoError && q.end != 0 && (q.qclass == classIN || q.qclass == classANY) {
 		q.zone, q.index = q.zoneIn(s.zones)
 		if q.ecs.present && s.policy.believes(q.from) {
-			q.ask = q.ecs.addr()
+			q.ask = q.ecs.client()
 		}
 	}
 }

@@ -311,7 +311,7 @@ func (r *responder) choose(set *zones.RRset) bool {
 	r.scope = max(r.scope, r.scopeOf(split, placeless))
 	client := r.from
 	if split && r.bySubnet {
-		client = r.ask
+		client = r.ask.addr()
 	}
 	region, ok := state.Choose(r.list, candidates, service, client)
 	if !ok {
@@ -335,9 +335,9 @@ func (r *responder) scopeOf(split, placeless bool) int {
 	case !split || !r.bySubnet:
 		return r.place
 	case placeless:
-		return regions.ScopeBits(r.ask)
+		return regions.ScopeBits(r.ask.addr())
 	}
-	return max(r.place, regions.ScopeBits(r.ask))
+	return max(r.place, regions.ScopeBits(r.ask.addr()))
 }
 
 // exhausted notes why no region may answer.
