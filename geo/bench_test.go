@@ -32,19 +32,29 @@ func onDatabases(b *testing.B, run func(b *testing.B, open func() (*Database, er
 	}
 }
 
-// onMaps runs a benchmark on the maps of the databases, classified as a server
-// with six regions does it.
-func onMaps(b *testing.B, run func(b *testing.B, m *Map)) {
+// measured is the map of a database, classified as a server with six regions does it,
+// and its ranges in plain lists.
+type measured struct {
+	*Map
+	starts4  []addr4
+	classes4 []Class
+	starts6  []uint64
+	classes6 []Class
+}
+
+func onMaps(b *testing.B, run func(b *testing.B, m *measured)) {
 	onDatabases(b, func(b *testing.B, open func() (*Database, error)) {
 		db, err := open()
 		if err != nil {
 			b.Fatal(err)
 		}
-		m, err := Compile(db, byRanking())
+		v4, v6, err := cut(db, byRanking(), new(pacer))
 		if err != nil {
 			b.Fatal(err)
 		}
-		run(b, m)
+		s6 := new(table6).halve(v6, new(pacer))
+		m := &Map{newTable4(v4, new(pacer)), newTable6(v6, new(pacer))}
+		run(b, &measured{m, v4.starts.slice(), v4.classes.slice(), s6.starts.slice(), s6.classes.slice()})
 	})
 }
 
@@ -73,11 +83,9 @@ func byRanking() func(Record) Class {
 
 // bytes returns the memory that a map takes.
 func (m *Map) bytes() int {
-	return 4*(len(m.v4.index)+len(m.v4.starts)+len(m.v6.index)) + 8*len(m.v6.starts) + 16*len(m.v6.parts) + 4*len(m.v6.partClasses) +
-		m.v4.classes.bytes() + m.v6.classes.bytes()
+	g := &m.v6.global
+	return 4*(len(m.v4.index)+len(m.v4.words)+len(g.index)) + 8*len(g.words) + 24*len(m.v6.others) + 16*len(m.v6.parts) + 4*len(m.v6.partClasses)
 }
-
-func (c *classes) bytes() int { return 2*len(c.narrow) + 4*len(c.wide) }
 
 func BenchmarkOpen(b *testing.B) {
 	onDatabases(b, func(b *testing.B, open func() (*Database, error)) {
@@ -110,7 +118,7 @@ func BenchmarkCompile(b *testing.B) {
 			}
 		}
 		b.ReportMetric(float64(networks), "networks")
-		b.ReportMetric(float64(len(m.v4.starts)+len(m.v6.starts)+len(m.v6.parts)), "ranges")
+		b.ReportMetric(float64(len(m.v4.words)+len(m.v6.global.words)+len(m.v6.parts)), "words")
 		b.ReportMetric(float64(m.bytes())/1e6, "MB")
 	})
 }
@@ -120,21 +128,21 @@ var sink Class
 // BenchmarkLookup looks up clients of both families, one after the other, beside
 // a plain binary search without a scope.
 func BenchmarkLookup(b *testing.B) {
-	onMaps(b, func(b *testing.B, m *Map) {
-		if addrs := clients4(m); addrs != nil {
+	onMaps(b, func(b *testing.B, m *measured) {
+		if addrs := clients(m.starts4, 1<<8); addrs != nil {
 			b.Run("IPv4", func(b *testing.B) {
 				for i := 0; b.Loop(); i++ {
-					sink, _ = m.Lookup4(addrs[i%len(addrs)])
+					sink, _ = m.Lookup4(uint32(addrs[i%len(addrs)]))
 				}
 			})
 			b.Run("IPv4-binary-search", func(b *testing.B) {
 				for i := 0; b.Loop(); i++ {
-					j, _ := slices.BinarySearch(m.v4.starts, addrs[i%len(addrs)])
-					sink = m.v4.classes.at(uint32(max(j-1, 0)))
+					j, _ := slices.BinarySearch(m.starts4, addrs[i%len(addrs)])
+					sink = m.classes4[max(j-1, 0)]
 				}
 			})
 		}
-		if addrs := clients6(m); addrs != nil {
+		if addrs := clients(m.starts6, 1<<16); addrs != nil {
 			b.Run("IPv6", func(b *testing.B) {
 				for i := 0; b.Loop(); i++ {
 					sink, _ = m.Lookup6(addrs[i%len(addrs)], 1)
@@ -142,8 +150,8 @@ func BenchmarkLookup(b *testing.B) {
 			})
 			b.Run("IPv6-binary-search", func(b *testing.B) {
 				for i := 0; b.Loop(); i++ {
-					j, _ := slices.BinarySearch(m.v6.starts, addrs[i%len(addrs)])
-					sink = m.v6.classes.at(uint32(max(j-1, 0)))
+					j, _ := slices.BinarySearch(m.starts6, addrs[i%len(addrs)])
+					sink = m.classes6[max(j-1, 0)]
 				}
 			})
 		}
@@ -152,27 +160,15 @@ func BenchmarkLookup(b *testing.B) {
 
 const manyClients = 1 << 20
 
-// clients4 returns addresses out of the ranges of the map, as clients are: not
-// many where there are no networks. It returns nil for a map that has none.
-func clients4(m *Map) []uint32 {
-	if len(m.v4.starts) < 1000 {
+// clients returns addresses out of ranges, near their starts, as clients are: not
+// many where there are no networks. It returns nil where there are hardly any ranges.
+func clients[W word](starts []W, near int) []W {
+	if len(starts) < 1000 {
 		return nil
 	}
-	random, addrs := rand.New(rand.NewPCG(1, 1)), make([]uint32, manyClients)
+	random, addrs := rand.New(rand.NewPCG(1, 1)), make([]W, manyClients)
 	for i := range addrs {
-		addrs[i] = m.v4.starts[random.IntN(len(m.v4.starts))] + uint32(random.IntN(256))
-	}
-	return addrs
-}
-
-// clients6 is the same with the upper halves of IPv6.
-func clients6(m *Map) []uint64 {
-	if len(m.v6.starts) < 1000 {
-		return nil
-	}
-	random, addrs := rand.New(rand.NewPCG(1, 1)), make([]uint64, manyClients)
-	for i := range addrs {
-		addrs[i] = m.v6.starts[random.IntN(len(m.v6.starts))] + uint64(random.IntN(1<<16))
+		addrs[i] = starts[random.IntN(len(starts))] + W(random.IntN(near))
 	}
 	return addrs
 }

@@ -111,8 +111,12 @@ func TestEdges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		v4, v6, err := cut(db, classify, new(pacer))
+		if err != nil {
+			t.Fatal(err)
+		}
 		n := 0
-		for first, last := range m.stretches() {
+		for first, last := range stretches(v4, v6) {
 			if n++; n%11 != 0 && name == "built-in" {
 				continue
 			}
@@ -138,27 +142,22 @@ func TestEdges(t *testing.T) {
 
 // stretches yields the first and the last address of every range, but for the
 // /64s of several classes.
-func (m *Map) stretches() iter.Seq2[netip.Addr, netip.Addr] {
+func stretches(v4 *ranges[addr4], v6 *ranges[addr6]) iter.Seq2[netip.Addr, netip.Addr] {
 	from4 := func(a uint32) netip.Addr { return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, a))) }
 	from6 := func(hi, lo uint64) netip.Addr {
 		return netip.AddrFrom16([16]byte(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, hi), lo)))
 	}
 	return func(yield func(first, last netip.Addr) bool) {
-		for i, start := range m.v4.starts {
-			end := uint32(1<<32 - 1)
-			if i+1 < len(m.v4.starts) {
-				end = m.v4.starts[i+1] - 1
-			}
-			if !yield(from4(start), from4(end)) {
+		s4 := &spans[addr4]{v4.starts, v4.classes}
+		for i := range s4.starts.len() {
+			if first, last := s4.bounds(i); !yield(from4(uint32(first)), from4(uint32(last))) {
 				return
 			}
 		}
-		for i, start := range m.v6.starts {
-			end := uint64(1<<64 - 1)
-			if i+1 < len(m.v6.starts) {
-				end = m.v6.starts[i+1] - 1
-			}
-			if m.v6.classes.at(uint32(i)) != mixed && !yield(from6(start, 0), from6(end, 1<<64-1)) {
+		s6 := new(table6).halve(v6, new(pacer))
+		for i := range s6.starts.len() {
+			first, last := s6.bounds(i)
+			if s6.classes.at(i) != mixed && !yield(from6(first, 0), from6(last, 1<<64-1)) {
 				return
 			}
 		}
@@ -196,17 +195,19 @@ func TestClassOutOfRange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []Class{Special, mixed} {
+	for _, c := range []Class{Special, mixed, maxClasses} {
 		if _, err := Compile(db, func(Record) Class { return c }); err == nil {
 			t.Errorf("class %d was accepted", c)
 		}
 	}
-	m, err := Compile(db, func(Record) Class { return mixed - 1 })
+	m, err := Compile(db, func(Record) Class { return maxClasses - 1 })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, _ := m.Lookup4(0x08080808); c != mixed-1 {
-		t.Errorf("class %d, want %d", c, mixed-1)
+	for _, a := range []string{"8.8.8.8", "2a00::", "64:ff9b::"} {
+		if c, _ := m.Lookup(netip.MustParseAddr(a)); c != maxClasses-1 {
+			t.Errorf("%s: class %d, want %d", a, c, maxClasses-1)
+		}
 	}
 }
 
@@ -214,7 +215,7 @@ func TestClassOutOfRange(t *testing.T) {
 func TestWholeSpace(t *testing.T) {
 	t4, t6 := newTable4(newRanges(3, nil, bounds4), new(pacer)), newTable6(newRanges(3, nil, bounds6), new(pacer))
 	for _, a := range []uint64{0, 1, 1<<32 - 1, 1<<64 - 1} {
-		if c, bits := t4.lookup(uint32(a)); c != 3 || bits != 0 {
+		if c, bits := t4.lookup(addr4(a)); c != 3 || bits != 0 {
 			t.Errorf("%x: class %d in a /%d", a, c, bits)
 		}
 		if c, bits := t6.lookup(a, a); c != 3 || bits != 0 {
@@ -327,18 +328,39 @@ func FuzzUnpack(f *testing.F) {
 	})
 }
 
-// checkSorted makes sure of what a search relies on: starts ascend, none twice.
+// checkSorted makes sure of what a search relies on: in a stretch, starts ascend, none
+// twice, and the words of the stretches are all there are.
 func checkSorted(tb testing.TB, m *Map) {
 	tb.Helper()
-	for i := 1; i < len(m.v4.starts); i++ {
-		if m.v4.starts[i] <= m.v4.starts[i-1] {
-			tb.Fatalf("IPv4: range %d starts before the one before it", i)
+	checkTable(tb, &m.v4)
+	checkTable(tb, &m.v6.global)
+}
+
+func checkTable[W word](tb testing.TB, t *table[W]) {
+	tb.Helper()
+	at := 1
+	for n, e := range t.index {
+		if e&whole != 0 {
+			continue
 		}
+		if int(e) != at {
+			tb.Fatalf("stretch %d is at word %d, not behind the one before, at %d", n, e, at)
+		}
+		others := int(t.words[at] >> t.upper)
+		if others == 0 {
+			tb.Fatalf("stretch %d is whole, and has words", n)
+		}
+		start := W(0)
+		for _, w := range t.words[at+1:][:others] {
+			if w>>t.upper <= start {
+				tb.Fatalf("stretch %d has a range at %x behind that at %x", n, w>>t.upper, start)
+			}
+			start = w >> t.upper
+		}
+		at += 1 + others
 	}
-	for i := 1; i < len(m.v6.starts); i++ {
-		if m.v6.starts[i] <= m.v6.starts[i-1] {
-			tb.Fatalf("IPv6: range %d starts before the one before it", i)
-		}
+	if at != len(t.words) {
+		tb.Fatalf("%d words, %d used", len(t.words), at)
 	}
 }
 
