@@ -158,7 +158,7 @@ func search[W word](words []W, key W) int {
 
 const (
 	upper4 = 18
-	upper6 = 3 + 18 // bits of global6, and others
+	upper6 = 3 + 20 // those of global6, and more: most networks are in few of the stretches
 )
 
 func newTable4(r *ranges[addr4], p *pacer) table[addr4] {
