@@ -258,3 +258,20 @@ func addresses(wire []byte) []string {
 	}
 	return list
 }
+
+// A name is found, and none is that does not exist, where another one has its tag.
+func TestOtherNameSought(t *testing.T) {
+	z := zoneOf(t, "www A 192.0.2.1\nmail A 192.0.2.2\n")
+	other := z.Seek(Hash(wireName(t, "mail.example.")))
+	if other == 0 {
+		t.Fatal("mail.example. is not found")
+	}
+	for _, name := range []string{"www.example.", "no.example."} {
+		qname := wireName(t, name)
+		var got Result
+		z.LookupSought(qname, Hash(qname), other, dns.TypeA, &got)
+		if want := z.Lookup(qname, dns.TypeA); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+	}
+}
