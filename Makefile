@@ -61,7 +61,7 @@ bench-abuse: tools bin/nearside ## a million malformed messages, spoofed floods,
 
 # So few queries that it is a look, not a measurement: ARCHITECTURE.md has the budget.
 bench-path: ## the query path in process: ns of a whole query of each kind, and of its stages
-	go test -run='^$$' -bench='^BenchmarkRespond$$/names=10000|^BenchmarkStage$$' -benchtime=65536x ./dnsserver
+	go test -run='^$$' -bench='^BenchmarkRespond$$/names=10000$$|^BenchmarkRespond$$/names=500000/^(warm|cold)$$/^static$$|^BenchmarkStage$$' -benchtime=65536x ./dnsserver
 
 # BASE is a revision; without it, the last tag.
 bench: tools ## our Go benchmarks, compared with those of the last tag by benchstat (BASE, COUNT, BENCH)
