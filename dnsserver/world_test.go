@@ -244,11 +244,11 @@ func (w *world) place() (list []int, client netip.Addr, scope int) {
 	client = w.source
 	if w.subnet.IsValid() {
 		var class geo.Class
-		if class, scope = w.places.lookup(w.subnet); class != geo.Special {
+		if class, scope = w.places.lookup(clientAt(w.subnet)); class != geo.Special {
 			client = w.subnet
 		}
 	}
-	class, _ := w.places.lookup(client)
+	class, _ := w.places.lookup(clientAt(client))
 	for _, id := range w.places.list(class) {
 		list = append(list, int(id))
 	}
