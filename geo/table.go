@@ -25,8 +25,8 @@ func (s *spans[W]) bounds(i int) (first, last W) {
 
 // widest returns the length of the widest prefix around a that lies between two words.
 func widest[W word](a, first, last W) int {
-	differ := ^W(0) // at an end of the address space there is no neighbour to keep out
-	switch {
+	var differ W
+	switch { // at an end of the address space there is no neighbour to keep out
 	case first == 0 && last == ^W(0):
 		return 0
 	case first == 0:
