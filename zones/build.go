@@ -3,48 +3,72 @@ package zones
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
+	"iter"
 	"math"
 	"slices"
 
 	"github.com/miekg/dns"
+
+	"nearside/pace"
 )
 
 // builder gathers the records of a zone while its files are read, without a
 // pointer per record, then orders them by owner and type, checks them and
-// compiles them. A name is its number in names all the way into the zone.
+// compiles them. A name is its number in names all the way into the zone, a
+// record its offset in log.
 type builder struct {
-	faults  *collector
-	names   *table
-	records []record
-	rdata   []byte
-	last    uint32 // owner of the last record: the records of a name mostly stand together
-	soas    []soa
-	broken  map[uint16]bool // types of entries that were lost to faults; 0: of an unknown type
-	full    bool            // the arenas cannot hold more
+	faults *collector
+	pace   *pace.Pacer
+	names  *table
+	log    pile     // the records, in the order of the files: see record
+	chains []uint32 // by name: while files are read its last record, which leads to the first; then its first RRset; 0: none
+	last   uint32   // owner of the last record: the records of a name mostly stand together
+	count  int      // of records; in the end without duplicates
+	octets int      // of RDATA, and 16 for each record
+	soas   []soa
+	broken map[uint16]bool // types of entries that were lost to faults; 0: of an unknown type
+	full   bool            // the arenas cannot hold more
 
 	apex    uint32
-	order   []uint32 // records by owner, type and order in the files
-	groups  []group  // RRsets by owner and type
-	owned   []uint32 // by name: its first group; and the end of the last
 	parents []uint32 // by name, plus one; 0: the apex, or out of the zone
 	cuts    []uint32 // by name: the cut at or above it, plus one
 	dnames  []uint32 // by name: the DNAME above it, plus one
 }
 
-// record is a record at rest.
-type record struct {
-	owner uint32
-	rdata uint32 // offset
-	ttl   uint32
-	place
-	size uint16 // of RDATA
-	typ  uint16
+func newBuilder(c *collector, p *pace.Pacer) *builder {
+	b := &builder{faults: c, pace: p, names: newTable(p), broken: make(map[uint16]bool)}
+	b.log.add(word) // so that offset 0 is no record's
+	return b
 }
 
-// group is an RRset: records order[first:first+count].
+// record is a record at rest.
+type record struct {
+	ttl uint32
+	place
+	typ   uint16
+	rdata []byte
+}
+
+// A record in the log, octets little-endian: the offset of the next one of its
+// RRset (32 bits; while files are read, of its owner), of the next RRset of its
+// owner (32; in the first record of an RRset), TTL (32), line (32), file (16),
+// type (16), octets of RDATA (16), RDATA.
+const (
+	logNext  = 0
+	logGroup = 4
+	logTTL   = 8
+	logLine  = 12
+	logFile  = 16
+	logType  = 18
+	logSize  = 20
+	logRDATA = 22
+)
+
+// group is an RRset: its first record, and its type.
 type group struct {
-	first, count uint32
-	typ          uint16
+	first uint32
+	typ   uint16
 }
 
 // soa is an SOA record as met while reading.
@@ -60,7 +84,7 @@ const maxArena = math.MaxUint32 / 4
 
 // add takes a record. atOrigin says that its owner is the $ORIGIN in force.
 func (b *builder) add(owner []byte, typ uint16, ttl uint32, rdata []byte, at place, atOrigin bool) {
-	if len(b.rdata)+len(b.names.text)+16*len(b.records) > maxArena {
+	if b.octets+b.names.text.size() > maxArena || b.log.size() > maxPile {
 		b.full = true
 		return
 	}
@@ -69,20 +93,46 @@ func (b *builder) add(owner []byte, typ uint16, ttl uint32, rdata []byte, at pla
 		i = b.names.intern(owner)
 		b.last = i
 	}
-	b.records = append(b.records, record{owner: i, rdata: uint32(len(b.rdata)), ttl: ttl, place: at, size: uint16(len(rdata)), typ: typ})
-	b.rdata = append(b.rdata, rdata...)
+	for len(b.chains) <= int(i) {
+		b.chains = append(b.chains, 0)
+	}
+	r, entry := b.log.add(logRDATA + len(rdata))
+	first := r
+	if tail := b.chains[i]; tail != 0 {
+		first = b.link(tail, logNext)
+		b.setLink(tail, logNext, r)
+	}
+	b.chains[i] = r
+	binary.LittleEndian.PutUint32(entry[logNext:], first)
+	binary.LittleEndian.PutUint32(entry[logTTL:], ttl)
+	binary.LittleEndian.PutUint32(entry[logLine:], at.line)
+	binary.LittleEndian.PutUint16(entry[logFile:], at.file)
+	binary.LittleEndian.PutUint16(entry[logType:], typ)
+	binary.LittleEndian.PutUint16(entry[logSize:], uint16(len(rdata)))
+	copy(entry[logRDATA:], rdata)
+	b.count++
+	b.octets += 16 + len(rdata)
 	if typ == dns.TypeSOA {
 		b.soas = append(b.soas, soa{at, i, atOrigin})
 	}
 }
 
-// reserve makes room for so many times what there is, so that the arenas of a
-// large zone do not grow by copies of themselves. A file of that size has no
-// more by itself, whatever $GENERATE made before.
-func (b *builder) reserve(times, size int) {
-	b.records = slices.Grow(b.records, min(len(b.records)*times, size/8))
-	b.rdata = slices.Grow(b.rdata, min(len(b.rdata)*times, size))
-	b.names.reserve(min(b.names.len()*times, size/8), min(len(b.names.text)*times, size))
+// link returns the offset that stands in a record.
+func (b *builder) link(r uint32, which int) uint32 {
+	return binary.LittleEndian.Uint32(b.log.from(r)[which:])
+}
+
+func (b *builder) setLink(r uint32, which int, to uint32) {
+	binary.LittleEndian.PutUint32(b.log.from(r)[which:], to)
+}
+
+// reserve makes room for so many times the names that there are, so that a large
+// table does not grow by copies of itself. A file of that size has no more by
+// itself, whatever $GENERATE made before.
+func (b *builder) reserve(times int, size int64) {
+	names := min(b.names.len()*times, int(size/8))
+	b.names.reserve(names)
+	b.chains = slices.Grow(b.chains, names)
 }
 
 // findApex decides what the zone is: origin, or where the SOA record stands at
@@ -108,8 +158,8 @@ func (b *builder) findApex(origin []byte, fixed bool) bool {
 	}
 	if len(b.soas) == 0 && !b.lost(dns.TypeSOA) {
 		first := place{line: 1}
-		if len(b.records) > 0 {
-			first = b.records[0].place
+		if b.count > 0 {
+			first = b.record(word).place
 		}
 		b.faults.errorf(first, "no SOA record for %s; a zone has one at its apex", nameText(origin))
 	}
@@ -122,99 +172,119 @@ func (b *builder) lost(types ...uint16) bool {
 	return b.broken[0] || slices.ContainsFunc(types, func(t uint16) bool { return b.broken[t] })
 }
 
-// arrange orders what was gathered.
-func (b *builder) arrange() {
-	b.addParents()
-	b.sort()
-	b.group()
+// arrange orders what was gathered. It returns false if there is too much.
+func (b *builder) arrange() bool {
+	if !b.addParents() {
+		return false
+	}
+	b.order()
 	b.markCuts()
+	return true
 }
 
 // addParents makes every name between an owner and the apex exist: those
-// without records are the empty non-terminals (RFC 4592 section 2.2.2).
-func (b *builder) addParents() {
+// without records are the empty non-terminals (RFC 4592 section 2.2.2). It
+// returns false if there is no room for them.
+func (b *builder) addParents() bool {
 	apex := bytes.Clone(b.names.name(b.apex))
 	b.parents = make([]uint32, 0, b.names.len())
 	for i := uint32(0); i < uint32(b.names.len()); i++ { // grows as parents come
+		b.pace.Step()
 		name, parent := b.names.name(i), uint32(0)
 		if i != b.apex && under(name, apex) {
 			parent = b.names.intern(name[1+int(name[0]):]) + 1
 		}
+		if b.names.text.size() > maxPile {
+			b.full = true
+			return false
+		}
 		b.parents = append(b.parents, parent)
 	}
+	b.chains = append(b.chains, make([]uint32, b.names.len()-len(b.chains))...)
+	return true
 }
 
-// sort orders the records by owner (counting, in linear time), then by type,
-// and leaves the order of the files otherwise.
-func (b *builder) sort() {
-	n := b.names.len()
-	start := make([]uint32, n+1)
-	for _, r := range b.records {
-		start[r.owner+1]++
-	}
-	for i := range n {
-		start[i+1] += start[i]
-	}
-	b.order = make([]uint32, len(b.records))
-	next := slices.Clone(start)
-	for i, r := range b.records {
-		b.order[next[r.owner]] = uint32(i)
-		next[r.owner]++
-	}
-	for i := range n {
-		if owned := b.order[start[i]:start[i+1]]; len(owned) > 1 {
-			slices.SortStableFunc(owned, func(x, y uint32) int { return cmp.Compare(b.records[x].typ, b.records[y].typ) })
+// order makes each name lead to its RRsets by type, and each RRset to its
+// records, in the order of the files.
+func (b *builder) order() {
+	b.count = 0
+	var room []typed
+	for i, tail := range b.chains {
+		b.pace.Step()
+		if tail == 0 {
+			continue
 		}
+		room = room[:0]
+		sorted := true
+		for r := b.link(tail, logNext); ; r = b.link(r, logNext) {
+			t := typed{r, b.typeOf(r)}
+			sorted = sorted && (len(room) == 0 || room[len(room)-1].typ <= t.typ)
+			if room = append(room, t); r == tail {
+				break
+			}
+		}
+		if !sorted {
+			slices.SortStableFunc(room, func(x, y typed) int { return cmp.Compare(x.typ, y.typ) })
+		}
+		b.chains[i] = b.group(uint32(i), room)
 	}
 }
 
-// group forms the RRsets and drops duplicates from them.
-func (b *builder) group() {
-	b.owned = make([]uint32, 0, b.names.len()+1)
-	b.groups = make([]group, 0, len(b.order))
-	kept := b.order[:0] // never ahead of what is read
-	for i := 0; i < len(b.order); {
-		r := b.records[b.order[i]]
-		end := i + 1
-		for end < len(b.order) && b.records[b.order[end]].owner == r.owner && b.records[b.order[end]].typ == r.typ {
-			end++
-		}
-		for len(b.owned) <= int(r.owner) {
-			b.owned = append(b.owned, uint32(len(b.groups)))
-		}
-		first := len(kept)
-		kept = b.unique(kept, b.order[i:end])
-		b.groups = append(b.groups, group{first: uint32(first), count: uint32(len(kept) - first), typ: r.typ})
-		i = end
-	}
-	for len(b.owned) <= b.names.len() {
-		b.owned = append(b.owned, uint32(len(b.groups)))
-	}
-	b.order = kept
+// typed is a record and its type.
+type typed struct {
+	record uint32
+	typ    uint16
 }
 
-// unique appends the records of one RRset to kept, each RDATA once. RFC 2181
+// group forms the RRsets of a name from its records, which are ordered by type,
+// and returns the first.
+func (b *builder) group(owner uint32, records []typed) uint32 {
+	for rest := records; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].typ == rest[0].typ {
+			n++
+		}
+		kept := rest[:n]
+		if n > 1 {
+			kept = b.unique(owner, kept)
+		}
+		rest = rest[n:]
+		for k, r := range kept {
+			next := uint32(0)
+			if k+1 < len(kept) {
+				next = kept[k+1].record
+			}
+			b.setLink(r.record, logNext, next)
+		}
+		next := uint32(0)
+		if len(rest) > 0 {
+			next = rest[0].record
+		}
+		b.setLink(kept[0].record, logGroup, next)
+		b.count += len(kept)
+	}
+	return records[0].record
+}
+
+// unique leaves of the records of one RRset each RDATA once, in place. RFC 2181
 // section 5: duplicates are suppressed (5), TTLs must agree (5.2).
-func (b *builder) unique(kept, records []uint32) []uint32 {
-	if len(records) == 1 {
-		return append(kept, records...)
-	}
+func (b *builder) unique(owner uint32, records []typed) []typed {
 	seen := make(map[string]place, len(records))
 	var rdata []byte
-	first := b.records[records[0]]
-	for _, i := range records {
-		r := b.records[i]
+	first, kept := b.record(records[0].record), records[:0]
+	for _, t := range records {
+		r := b.record(t.record)
 		if r.ttl != first.ttl && r.typ != dns.TypeRRSIG { // of several types covered
 			b.faults.errorf(r.place, "TTL %d differs from %d at %s: the %s records of %s need one TTL",
-				r.ttl, first.ttl, b.faults.line(r.place, first.place), dns.Type(r.typ), b.text(r.owner))
+				r.ttl, first.ttl, b.faults.line(r.place, first.place), dns.Type(r.typ), b.text(owner))
 		}
-		rdata = appendFolded(rdata[:0], r.typ, b.data(r))
+		rdata = appendFolded(rdata[:0], r.typ, r.rdata)
 		if before, twice := seen[string(rdata)]; twice && r.typ != dns.TypeSOA {
-			b.faults.warnf(r.place, "the same %s record of %s is at %s already; it counts once", dns.Type(r.typ), b.text(r.owner), b.faults.line(r.place, before))
+			b.faults.warnf(r.place, "the same %s record of %s is at %s already; it counts once", dns.Type(r.typ), b.text(owner), b.faults.line(r.place, before))
 			continue
 		}
 		seen[string(rdata)] = r.place
-		kept = append(kept, i)
+		kept = append(kept, t)
 	}
 	return kept
 }
@@ -227,6 +297,7 @@ func (b *builder) markCuts() {
 	done := make([]bool, n)
 	var path []uint32
 	for i := range uint32(n) {
+		b.pace.Step()
 		for at := i; !done[at]; at = b.parents[at] - 1 {
 			path = append(path, at)
 			if b.parents[at] == 0 {
@@ -252,12 +323,26 @@ func (b *builder) markCuts() {
 // ours reports whether a name lies in the zone.
 func (b *builder) ours(i uint32) bool { return b.parents[i] != 0 || i == b.apex }
 
-// groupsOf returns the RRsets of a name.
-func (b *builder) groupsOf(i uint32) []group { return b.groups[b.owned[i]:b.owned[i+1]] }
+// groupsOf yields the RRsets of a name, by type.
+func (b *builder) groupsOf(i uint32) iter.Seq[group] {
+	return func(yield func(group) bool) {
+		for r := b.chains[i]; r != 0; r = b.link(r, logGroup) {
+			if !yield(group{r, b.typeOf(r)}) {
+				return
+			}
+		}
+	}
+}
+
+// owns reports whether a name has records.
+func (b *builder) owns(i uint32) bool { return b.chains[i] != 0 }
+
+// firstOf returns the first RRset of a name that owns records.
+func (b *builder) firstOf(i uint32) group { return group{b.chains[i], b.typeOf(b.chains[i])} }
 
 // get returns the RRset of a name and type.
 func (b *builder) get(i uint32, typ uint16) (group, bool) {
-	for _, g := range b.groupsOf(i) {
+	for g := range b.groupsOf(i) {
 		if g.typ == typ {
 			return g, true
 		}
@@ -266,17 +351,42 @@ func (b *builder) get(i uint32, typ uint16) (group, bool) {
 }
 
 func (b *builder) has(i uint32, types ...uint16) bool {
-	return slices.ContainsFunc(types, func(t uint16) bool { _, ok := b.get(i, t); return ok })
+	for g := range b.groupsOf(i) {
+		if slices.Contains(types, g.typ) {
+			return true
+		}
+	}
+	return false
 }
 
-// all returns the records of an RRset, as indices.
-func (b *builder) all(g group) []uint32 { return b.order[g.first : g.first+g.count] }
+// all yields the records of an RRset.
+func (b *builder) all(g group) iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		for r := g.first; r != 0 && yield(r); r = b.link(r, logNext) {
+		}
+	}
+}
+
+// list returns the records of an RRset.
+func (b *builder) list(g group) []uint32 { return slices.Collect(b.all(g)) }
+
+// record returns a record.
+func (b *builder) record(r uint32) record {
+	e := b.log.from(r)
+	return record{
+		ttl:   binary.LittleEndian.Uint32(e[logTTL:]),
+		place: place{binary.LittleEndian.Uint16(e[logFile:]), binary.LittleEndian.Uint32(e[logLine:])},
+		typ:   binary.LittleEndian.Uint16(e[logType:]),
+		rdata: e[logRDATA:][:binary.LittleEndian.Uint16(e[logSize:])],
+	}
+}
+
+func (b *builder) typeOf(r uint32) uint16 {
+	return binary.LittleEndian.Uint16(b.log.from(r)[logType:])
+}
 
 // at returns where an RRset starts.
-func (b *builder) at(g group) place { return b.records[b.order[g.first]].place }
-
-// data returns the RDATA of a record.
-func (b *builder) data(r record) []byte { return b.rdata[r.rdata : r.rdata+uint32(r.size)] }
+func (b *builder) at(g group) place { return b.record(g.first).place }
 
 // text returns a name for messages.
 func (b *builder) text(i uint32) string { return nameText(b.names.name(i)) }

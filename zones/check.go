@@ -21,19 +21,20 @@ func (b *builder) checkApex() {
 
 // check reports what is wrong with a name, steering aside.
 func (b *builder) check(i uint32) {
-	groups := b.groupsOf(i)
-	if len(groups) == 0 {
+	if !b.owns(i) {
 		return
 	}
 	if !b.ours(i) {
-		for _, r := range b.order[groups[0].first : groups[len(groups)-1].first+groups[len(groups)-1].count] {
-			b.faults.errorf(b.records[r].place, "%s lies outside the zone %s; a missing final dot or a wrong $ORIGIN does this", b.text(i), b.text(b.apex))
+		for g := range b.groupsOf(i) {
+			for r := range b.all(g) {
+				b.faults.errorf(b.record(r).place, "%s lies outside the zone %s; a missing final dot or a wrong $ORIGIN does this", b.text(i), b.text(b.apex))
+			}
 		}
 		return
 	}
-	b.checkAlias(i, groups)
-	b.checkOccluded(i, groups)
-	for _, g := range groups {
+	b.checkAlias(i)
+	b.checkOccluded(i)
+	for g := range b.groupsOf(i) {
 		switch g.typ {
 		case dns.TypeNS, dns.TypeMX, dns.TypeSRV:
 			b.checkTargets(i, g)
@@ -47,10 +48,14 @@ func (b *builder) check(i uint32) {
 // checkAlias: a CNAME stands alone (RFC 1034 section 3.6.2) save for what
 // DNSSEC puts beside it (RFC 4035 section 2.5), and a name has one CNAME and
 // one DNAME (RFC 6672 section 2.4).
-func (b *builder) checkAlias(i uint32, groups []group) {
+func (b *builder) checkAlias(i uint32) {
 	for _, typ := range []uint16{dns.TypeCNAME, dns.TypeDNAME} {
-		if g, ok := b.get(i, typ); ok && g.count > 1 {
-			second := b.records[b.all(g)[1]]
+		g, ok := b.get(i, typ)
+		if !ok {
+			continue
+		}
+		if r := b.link(g.first, logNext); r != 0 {
+			second := b.record(r)
 			b.faults.errorf(second.place, "a second %s record at %s; the first is at %s", dns.Type(typ), b.text(i), b.faults.line(second.place, b.at(g)))
 		}
 	}
@@ -58,7 +63,7 @@ func (b *builder) checkAlias(i uint32, groups []group) {
 	if !ok {
 		return
 	}
-	for _, g := range groups {
+	for g := range b.groupsOf(i) {
 		if g.typ == dns.TypeCNAME || g.typ == dns.TypeRRSIG || g.typ == dns.TypeNSEC {
 			continue
 		}
@@ -77,8 +82,8 @@ func later(x, y place) place {
 // checkOccluded: at a cut stand NS and DS, below it nothing but glue (RFC 1034
 // section 4.2.1, RFC 2181 section 6), below a DNAME nothing at all (RFC 6672
 // section 2.4).
-func (b *builder) checkOccluded(i uint32, groups []group) {
-	for _, g := range groups {
+func (b *builder) checkOccluded(i uint32) {
+	for g := range b.groupsOf(i) {
 		cut := b.cuts[i]
 		glue := g.typ == dns.TypeA || g.typ == dns.TypeAAAA
 		atCut := cut == i+1 && (g.typ == dns.TypeNS || g.typ == dns.TypeDS || g.typ == dns.TypeNSEC || g.typ == dns.TypeRRSIG)
@@ -96,10 +101,10 @@ func (b *builder) checkOccluded(i uint32, groups []group) {
 // addresses: below a cut, resolvers reach the child through nothing else.
 func (b *builder) checkTargets(i uint32, g group) {
 	var room [maxName]byte
-	for _, r := range b.all(g) {
-		rec := b.records[r]
-		offset, _ := target(g.typ, b.data(rec))
-		target := appendLower(room[:0], b.data(rec)[offset:])
+	for r := range b.all(g) {
+		rec := b.record(r)
+		offset, _ := target(g.typ, rec.rdata)
+		target := appendLower(room[:0], rec.rdata[offset:])
 		if !under(target, b.names.name(b.apex)) {
 			continue
 		}

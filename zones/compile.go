@@ -20,11 +20,12 @@ type compiler struct {
 
 	spreads spreads
 
-	owner   []byte  // the name that is being compiled
-	sets    []rrset // of it
-	service uint16  // of its steered RRsets
-	cap     uint32  // on their TTLs
-	spots   []spot  // suffixes that pointers of the RRset that is being compiled may lead to
+	owner   []byte   // the name that is being compiled
+	sets    []rrset  // of it
+	service uint16   // of its steered RRsets
+	cap     uint32   // on their TTLs
+	list    []uint32 // the records of its sets
+	spots   []spot   // suffixes that pointers of the RRset that is being compiled may lead to
 }
 
 // rrset is an RRset to be compiled.
@@ -45,16 +46,13 @@ type beside struct {
 }
 
 // compile checks the records and makes the zone. If there are faults that are
-// no warnings, the zone is of no use. others is where NS records of other zones
-// point at.
+// no warnings, the zone is of no use; it is nil if there is no room for it. others
+// is where NS records of other zones point at.
 func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
-	b.arrange()
-	z := &Zone{
-		origin:  b.text(b.apex),
-		apex:    bytes.Clone(b.names.name(b.apex)),
-		records: len(b.order),
-		arena:   make(arena, word, b.arenaSize()),
+	if !b.arrange() {
+		return nil
 	}
+	z := &Zone{origin: b.text(b.apex), apex: bytes.Clone(b.names.name(b.apex)), records: b.count}
 	c := &compiler{builder: b, zone: z, steer: newSteerer(b, s, lenient), nodes: make([]uint32, b.names.len())}
 	if s.RegionOf != nil {
 		z.servers = c.steer.findTargets(others.within(z.apex))
@@ -62,19 +60,20 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	}
 	b.checkApex()
 	for i := range uint32(b.names.len()) {
+		b.pace.Step()
 		b.check(i)
-		if b.ours(i) && !z.arena.full() {
-			c.name(i)
-		}
 	}
-	if z.arena.full() {
-		b.faults.errorf(place{}, "the zone takes %d octets or more in memory; split it", maxCompiled)
-	}
+	soa, _ := b.get(b.apex, dns.TypeSOA)
+	z.file, z.line = b.faults.files[b.at(soa).file], int(b.at(soa).line)
+	z.arena = make(arena, word, b.arenaSize())
+	c.fill()
 	c.connect()
 	for _, b := range c.beside {
+		c.pace.Step()
 		c.additional(b)
 	}
 	z.arena = append(z.arena, make([]byte, reach)...)
+	release(z.arena, len(z.arena))
 	c.soa()
 	z.pinned = c.steer.effective
 	z.spreads = c.spreads.list
@@ -83,22 +82,54 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	return z
 }
 
+// fill compiles the names. All checks are done, so each looks at no records but
+// its own and, where it has region labels, theirs. No record of a name stands
+// before the first one, and names have their numbers in the order of these: what
+// is before it in the log is used up.
+func (c *compiler) fill() {
+	for i := range uint32(c.names.len()) {
+		c.pace.Step()
+		if !c.ours(i) {
+			continue
+		}
+		if c.zone.arena.full() {
+			c.faults.errorf(place{}, "the zone takes %d octets or more in memory; split it", maxCompiled)
+			return
+		}
+		if c.steer.labels == nil {
+			c.log.release(c.earliest(i))
+		}
+		c.name(i)
+	}
+}
+
+// earliest returns the offset of the first record of a name in the log, 0 if it
+// has none.
+func (b *builder) earliest(i uint32) uint32 {
+	first := b.chains[i]
+	for g := range b.groupsOf(i) {
+		first = min(first, g.first)
+	}
+	return first
+}
+
 // arenaSize returns how many octets a zone takes where nothing is steered, or
 // compressed: an arena that has to grow is copied, and nothing interrupts that.
 func (b *builder) arenaSize() int {
 	size := word + reach
 	for i := range uint32(b.names.len()) {
+		b.pace.Step()
 		if !b.ours(i) {
 			continue // and its name may be shorter than that of the apex
 		}
 		size += word + len(b.names.name(i)) - len(b.names.name(b.apex))
-		for _, g := range b.groupsOf(i) {
+		for g := range b.groupsOf(i) {
 			size += word
 			if pointsOn(g.typ) {
 				size += word // for the span
 			}
-			for _, r := range b.all(g) {
-				size += fixed + int(b.records[r].size)
+			for r := range b.all(g) {
+				size += fixed + len(b.record(r).rdata)
 			}
 		}
 		size = (size + align - 1) &^ (align - 1)
@@ -141,12 +172,14 @@ func (c *compiler) name(i uint32) {
 
 // gather finds out which RRsets a name has, by type.
 func (c *compiler) gather(i uint32, p plan) {
-	c.sets = c.sets[:0]
-	for _, g := range c.groupsOf(i) {
+	c.sets, c.list = c.sets[:0], c.list[:0]
+	for g := range c.groupsOf(i) {
 		if p.hides(g.typ) {
 			continue
 		}
-		s := rrset{typ: g.typ, records: c.all(g)}
+		start := len(c.list)
+		c.list = slices.AppendSeq(c.list, c.all(g))
+		s := rrset{typ: g.typ, records: c.list[start:]}
 		if p.leaveOut {
 			if s.records = c.steer.usable(s.records); len(s.records) == 0 {
 				continue
@@ -222,6 +255,7 @@ func (c *compiler) append(b beside, records []uint32, ttl uint32) (count uint16)
 func (c *compiler) connect() {
 	a, x := c.zone.arena, newIndex(len(c.nodes), len(c.zone.arena))
 	for i, at := range c.nodes {
+		c.pace.Step()
 		if at == 0 {
 			continue
 		}
@@ -239,9 +273,9 @@ func (c *compiler) connect() {
 
 // ttl returns the least TTL of records; they differ only across region labels.
 func (c *compiler) ttl(records []uint32) uint32 {
-	least := c.records[records[0]].ttl
+	least := c.record(records[0]).ttl
 	for _, r := range records[1:] {
-		least = min(least, c.records[r].ttl)
+		least = min(least, c.record(r).ttl)
 	}
 	return least
 }
@@ -252,16 +286,16 @@ const fixed = 12
 // emit appends records in the form of RRset.Wire.
 func (c *compiler) emit(records []uint32, ttl uint32) (size uint32, count uint16) {
 	z, at := c.zone, len(c.zone.arena)
-	first := c.records[records[0]]
+	first := c.record(records[0])
 	c.startNames(first.typ)
 	for _, i := range records {
-		r := c.records[i]
+		r := c.record(i)
 		own := ttl
 		if r.typ == dns.TypeRRSIG {
 			own = r.ttl // that of the type it covers (RFC 4034 section 3)
 		}
-		if !hasNames(r.typ, c.data(r)) {
-			c.faults.errorf(r.place, "the data of this %s record of %s is cut off, or its name is none", dns.Type(r.typ), c.text(r.owner))
+		if !hasNames(r.typ, r.rdata) {
+			c.faults.errorf(r.place, "the data of this %s record of %s is cut off, or its name is none", dns.Type(r.typ), nameText(c.owner))
 			continue
 		}
 		z.arena = append(z.arena, 0xC0, 12)
@@ -270,7 +304,7 @@ func (c *compiler) emit(records []uint32, ttl uint32) (size uint32, count uint16
 		z.arena = binary.BigEndian.AppendUint32(z.arena, own)
 		z.arena = append(z.arena, 0, 0)
 		rdata := len(z.arena)
-		c.compress(r.typ, c.data(r), at)
+		c.compress(r.typ, r.rdata, at)
 		binary.BigEndian.PutUint16(z.arena[rdata-2:], uint16(len(z.arena)-rdata))
 	}
 	// RFC 1035 section 4.2.2: a message over TCP has at most 65535 octets. The
@@ -279,7 +313,7 @@ func (c *compiler) emit(records []uint32, ttl uint32) (size uint32, count uint16
 	length := len(z.arena) - at
 	if length > room {
 		c.faults.errorf(first.place, "the %s records of %s take %d octets: no message can hold more than %d; take some out",
-			dns.Type(first.typ), c.text(first.owner), length, room)
+			dns.Type(first.typ), nameText(c.owner), length, room)
 		z.arena = z.arena[:at] // nor could the words before them say so
 		return 0, 0
 	}
@@ -294,7 +328,7 @@ func appendLower(dst, b []byte) []byte {
 	return dst
 }
 
-// soa takes place, serial and the negative answer from the SOA record.
+// soa takes serial and the negative answer from the SOA record.
 func (c *compiler) soa() {
 	z := c.zone
 	apex := z.arena.node(z.top)
@@ -302,8 +336,6 @@ func (c *compiler) soa() {
 	if !z.typed(apex, dns.TypeSOA, s) || s.Count != 1 || len(s.Wire) < fixed+20 {
 		return // reported as a fault
 	}
-	g, _ := c.get(c.apex, dns.TypeSOA)
-	z.file, z.line = c.faults.files[c.at(g).file], int(c.at(g).line)
 	numbers := s.Wire[len(s.Wire)-20:]
 	z.serial = binary.BigEndian.Uint32(numbers)
 	s.Wire = bytes.Clone(s.Wire)

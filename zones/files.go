@@ -2,11 +2,14 @@ package zones
 
 import (
 	"crypto/sha256"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
+
+	"nearside/pace"
 )
 
 // files is the source for one reading of a zone. It remembers what was read, to
@@ -14,9 +17,10 @@ import (
 type files struct {
 	source
 	dir  string
+	pace *pace.Pacer
 	list []seen // in the order of reading, the zone file first
 
-	forgotten bool // the bytes are no longer there
+	forgotten bool // the texts are no longer there
 }
 
 // seen is one file as it was read.
@@ -25,7 +29,7 @@ type seen struct {
 	stamp stamp
 	sum   [sha256.Size]byte
 	err   error // of reading
-	data  []byte
+	text  text
 }
 
 // stamp tells versions of a file apart without reading it.
@@ -36,20 +40,23 @@ type stamp struct {
 	settled       bool      // it is older than the clock's grain: see stampOf
 }
 
-func newFiles(dir, name string) *files {
-	return &files{source: disk{dir: dir, main: name}, dir: dir}
+// newFiles is for reading a zone file. spool is as in disk.
+func newFiles(dir, name, spool string, how pace.Pace) *files {
+	p := pace.New(how)
+	return &files{source: disk{dir: dir, main: name, spool: spool, pace: p}, dir: dir, pace: p}
 }
 
-// read reads a file once; the same bytes are given again later.
-func (f *files) read(name string) ([]byte, error) {
+// read reads a file once; the same text is given again later.
+func (f *files) read(name string) (text, error) {
 	if i := slices.IndexFunc(f.list, func(s seen) bool { return s.name == name }); i >= 0 {
-		return f.list[i].data, f.list[i].err
+		return f.list[i].text, f.list[i].err
 	}
 	s := seen{name: name, stamp: stampOf(filepath.Join(f.dir, name))} // BEFORE reading: a change meanwhile shows next time
-	s.data, s.err = f.source.read(name)
-	s.sum = sumOf(s.data)
+	if s.text, s.err = f.source.read(name); s.err == nil {
+		s.sum, s.err = sumOf(whole(s.text), s.text.Size(), f.pace)
+	}
 	f.list = append(f.list, s)
-	return s.data, s.err
+	return s.text, s.err
 }
 
 // untouched reports whether the stamps of all files are what they were.
@@ -71,11 +78,14 @@ func (f *files) same(again *files) bool {
 	return equal
 }
 
-// forget lets go of the bytes.
+// forget lets go of the texts.
 func (f *files) forget() {
 	f.forgotten = true
 	for i := range f.list {
-		f.list[i].data = nil
+		if copied, ok := f.list[i].text.(io.Closer); ok {
+			copied.Close()
+		}
+		f.list[i].text = nil
 	}
 }
 

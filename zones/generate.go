@@ -34,6 +34,7 @@ func (r *reader) generate(m *master, args [][]byte) error {
 	words = slices.Clone(words)
 	var owner []byte
 	for n := numbers.first; n <= numbers.last && !r.build.full; n += numbers.step {
+		r.pace.Step()
 		text, err := expand(args[1], n)
 		if err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"nearside/pace"
 )
 
 // keeper holds the last good version of each zone in a folder, one file per
@@ -40,65 +43,68 @@ type keptInfo struct {
 
 type keptFile struct {
 	Name string `json:"name"`
-	Size int    `json:"size"`
+	Size int64  `json:"size"`
 }
 
 // kept is a last good version: the source for reading it again.
 type kept struct {
 	keptInfo
-	data map[string][]byte
+	texts map[string]text
 }
 
 // read implements source.
-func (k kept) read(name string) ([]byte, error) {
-	data, ok := k.data[name]
+func (k kept) read(name string) (text, error) {
+	t, ok := k.texts[name]
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
-	return data, nil
+	return t, nil
 }
 
 // newKept makes the kept version of a zone from what was read.
 func newKept(z *Zone, f *files) kept {
-	k := kept{keptInfo: keptInfo{Origin: z.origin, File: f.list[0].name, Records: z.records}, data: make(map[string][]byte)}
+	k := kept{keptInfo: keptInfo{Origin: z.origin, File: f.list[0].name, Records: z.records}, texts: make(map[string]text)}
 	for _, s := range f.list {
-		k.Files = append(k.Files, keptFile{s.name, len(s.data)})
-		k.data[s.name] = s.data
+		size := int64(0)
+		if s.text != nil { // it could be read
+			size = s.text.Size()
+			k.texts[s.name] = s.text
+		}
+		k.Files = append(k.Files, keptFile{s.name, size})
 	}
 	return k
 }
 
-// pieces returns what follows the first line of the file, in pieces that are not
-// copied (a zone may be most of the memory there is), and the digest of it all.
-func (k kept) pieces() (pieces [][]byte, digest string, err error) {
+// body returns what follows the first line of the file, and its size. Texts are not
+// copied: a zone may be most of the memory there is.
+func (k kept) body() (io.Reader, int64, error) {
 	head, err := json.Marshal(k.keptInfo)
 	if err != nil {
-		return nil, "", err
+		return nil, 0, err
 	}
-	pieces = append(pieces, append(head, '\n'))
+	size := int64(len(head) + 1)
+	parts := []io.Reader{bytes.NewReader(append(head, '\n'))}
 	for _, f := range k.Files {
-		pieces = append(pieces, k.data[f.Name])
-	}
-	return pieces, digestOf(pieces...), nil
-}
-
-// digestOf returns the digest of pieces as a kept version has it.
-func digestOf(pieces ...[]byte) string {
-	sum := sumOf(pieces...)
-	return hex.EncodeToString(sum[:])
-}
-
-// sumOf returns the SHA-256 of pieces. It goes by small steps: a long one cannot be
-// interrupted, and a collection of garbage would wait for it, with every query.
-func sumOf(pieces ...[]byte) (sum [sha256.Size]byte) {
-	hash := sha256.New()
-	for _, piece := range pieces {
-		for step := range slices.Chunk(piece, 1<<14) {
-			hash.Write(step)
+		if f.Size > 0 {
+			parts = append(parts, whole(k.texts[f.Name]))
+			size += f.Size
 		}
 	}
+	return io.MultiReader(parts...), size, nil
+}
+
+// sumOf returns the SHA-256 of so many octets.
+func sumOf(r io.Reader, size int64, p *pace.Pacer) (sum [sha256.Size]byte, err error) {
+	hash := sha256.New()
+	_, err = pour(hash, r, size, p)
 	hash.Sum(sum[:0])
-	return sum
+	return sum, err
+}
+
+// digestOf returns their digest as a kept version has it.
+func digestOf(r io.Reader, size int64, p *pace.Pacer) (string, error) {
+	sum, err := sumOf(r, size, p)
+	return hex.EncodeToString(sum[:]), err
 }
 
 var errKept = errors.New("it is damaged; delete it")
@@ -107,19 +113,22 @@ var errKept = errors.New("it is damaged; delete it")
 func decodeKept(contents []byte) (kept, error) {
 	first, rest, ok := bytes.Cut(contents, []byte{'\n'})
 	digest, isKept := bytes.CutPrefix(first, []byte(keptFormat))
-	if !ok || !isKept || digestOf(rest) != string(digest) {
+	if !ok || !isKept {
+		return kept{}, errKept
+	}
+	if sum, err := digestOf(bytes.NewReader(rest), int64(len(rest)), pace.New(pace.Fast)); err != nil || sum != string(digest) {
 		return kept{}, errKept
 	}
 	head, data, _ := bytes.Cut(rest, []byte{'\n'})
-	k := kept{data: make(map[string][]byte)}
+	k := kept{texts: make(map[string]text)}
 	if err := json.Unmarshal(head, &k.keptInfo); err != nil {
 		return kept{}, errKept
 	}
 	for _, f := range k.Files {
-		if f.Size < 0 || f.Size > len(data) {
+		if f.Size < 0 || f.Size > int64(len(data)) {
 			return kept{}, errKept
 		}
-		k.data[f.Name], data = data[:f.Size:f.Size], data[f.Size:]
+		k.texts[f.Name], data = bytes.NewReader(data[:f.Size]), data[f.Size:]
 	}
 	k.digest = string(digest)
 	return k, nil
@@ -137,7 +146,7 @@ func (k keeper) list() ([]keptInfo, error) {
 	}
 	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return !strings.HasSuffix(e.Name(), keptSuffix) })
 	labels, faults := make([]keptInfo, len(entries)), make([]error, len(entries))
-	eachOf(len(entries), func(i int) {
+	eachOf(len(entries), pace.Fast, func(i int) {
 		labels[i], faults[i] = k.readLabel(filepath.Join(k.dir, entries[i].Name()))
 	})
 	labels = slices.DeleteFunc(labels, func(l keptInfo) bool { return l.Origin == "" })
@@ -178,7 +187,11 @@ func (k keeper) load(origin string) (kept, error) {
 		return kept{}, withoutPath(err)
 	}
 	defer f.Close()
-	data, err := readRegular(f)
+	size, err := sizeOf(f)
+	if err != nil {
+		return kept{}, err
+	}
+	data, err := readWhole(f, size)
 	if err != nil {
 		return kept{}, err
 	}
@@ -201,7 +214,7 @@ const fewVersions = 16
 // when the machine stops meanwhile. What has the same digest is not written.
 func (k keeper) write(list []version) {
 	few := len(list) <= fewVersions
-	eachOf(len(list), func(i int) { list[i].err = k.draft(&list[i], few) })
+	eachOf(len(list), pace.Gentle, func(i int) { list[i].err = k.draft(&list[i], few) })
 	var err error
 	if !few {
 		err = k.onFolder(func(fd uintptr) error { return unix.Syncfs(int(fd)) })
@@ -235,13 +248,16 @@ const draftSuffix = ".new"
 
 // draft writes a version beside the one before, if it differs from that.
 func (k keeper) draft(v *version, force bool) error {
-	pieces, digest, err := v.pieces()
+	p := pace.New(pace.Gentle) // what is kept is served already
+	body, size, err := v.body()
 	if err != nil {
 		return err
 	}
-	v.digest = digest
-	if digest == v.before {
-		return nil
+	if v.digest, err = digestOf(body, size, p); err != nil || v.digest == v.before {
+		return err
+	}
+	if body, size, err = v.body(); err != nil {
+		return err
 	}
 	path := k.path(v.Origin) + draftSuffix
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
@@ -249,11 +265,9 @@ func (k keeper) draft(v *version, force bool) error {
 		return err
 	}
 	w := bufio.NewWriter(f) // hands on what is larger than its buffer as it is
-	w.WriteString(keptFormat + digest + "\n")
-	for _, piece := range pieces {
-		w.Write(piece)
-	}
-	err = w.Flush() // with the first error of all
+	w.WriteString(keptFormat + v.digest + "\n")
+	_, err = pour(w, body, size, p)
+	err = errors.Join(err, w.Flush())
 	if err == nil && force {
 		err = f.Sync()
 	}

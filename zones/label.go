@@ -23,20 +23,19 @@ func (s *steerer) findLabels() {
 			continue
 		}
 		s.inside[i] = true
-		groups := s.groupsOf(i)
-		if len(groups) == 0 {
+		if !s.owns(i) {
 			continue
 		}
 		if s.static(owner) {
-			if len(s.groupsOf(owner)) == 0 && !bare[owner] {
+			if !s.owns(owner) && !bare[owner] {
 				bare[owner] = true
-				s.faults.warnf(s.at(groups[0]), "%s answers with nothing: steering.static lists it, so region labels do not count, and it has no records of its own; write some at the name itself, or take it out of steering.static",
+				s.faults.warnf(s.at(s.firstOf(i)), "%s answers with nothing: steering.static lists it, so region labels do not count, and it has no records of its own; write some at the name itself, or take it out of steering.static",
 					s.text(owner))
 			}
 			continue
 		}
 		if depth != 1 {
-			s.fault(s.at(groups[0]), "%s is no region label; write REGION._region.OWNER, with nothing below", s.text(i))
+			s.fault(s.at(s.firstOf(i)), "%s is no region label; write REGION._region.OWNER, with nothing below", s.text(i))
 			continue
 		}
 		s.labels[owner] = append(s.labels[owner], i)
@@ -71,7 +70,7 @@ func (s *steerer) byLabel(owner uint32, names []uint32) []labelled {
 	var known, all []regionGroup
 	var regions uint64
 	for _, i := range names {
-		g := regionGroup{name: i, groups: slices.DeleteFunc(slices.Clone(s.groupsOf(i)), func(g group) bool { return signing(g.typ) })}
+		g := regionGroup{name: i, groups: slices.DeleteFunc(slices.Collect(s.groupsOf(i)), func(g group) bool { return signing(g.typ) })}
 		if len(g.groups) == 0 {
 			continue
 		}
@@ -117,7 +116,7 @@ func (s *steerer) checkLabels(owner uint32, labels []regionGroup) {
 
 // checkOwner reports what the owner itself has beside a labelled type.
 func (s *steerer) checkOwner(owner uint32, label group) {
-	for _, own := range s.groupsOf(owner) {
+	for own := range s.groupsOf(owner) {
 		switch {
 		case own.typ == label.typ:
 			s.fault(s.at(own), "%s has %s records both itself and at its region labels; choose one form", s.text(owner), dns.Type(own.typ))
@@ -140,7 +139,7 @@ func (s *steerer) byType(labels []regionGroup, regions uint64) []labelled {
 			if regions != 0 {
 				list[n].regions |= 1 << l.region
 			}
-			list[n].records = append(list[n].records, s.all(g))
+			list[n].records = append(list[n].records, s.list(g))
 		}
 	}
 	return list

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"nearside/pace"
 )
 
 // job is one zone to be loaded.
@@ -15,7 +17,8 @@ type job struct {
 	fixed    bool   // the file cannot say that the origin is another one
 	lenient  bool   // see steerer
 	steering Steering
-	others   targets           // of NS records of other zones
+	others   targets // of NS records of other zones
+	pace     pace.Pace
 	progress func(records int) // called now and then; may be nil
 }
 
@@ -52,19 +55,20 @@ const suffix = ".zone"
 // costs this zone alone.
 func (j job) load() (z *Zone, faults []Fault) {
 	c := &collector{}
-	b := &builder{faults: c, names: newTable(), broken: make(map[uint16]bool)}
-	r := &reader{source: j.source, dir: j.dir, faults: c, build: b, progress: j.progress}
+	p := pace.New(j.pace)
+	b := newBuilder(c, p)
+	r := &reader{source: j.source, dir: j.dir, faults: c, build: b, pace: p, progress: j.progress}
 	defer func() {
 		if p := recover(); p != nil {
 			z, faults = nil, append(c.faults(), newFault(c.files[r.at.file], int(r.at.line), "the loader failed here: %v; please report this file", p))
 		}
 	}()
 	r.records(j.name, j.origin)
-	if b.full {
-		c.errorf(place{}, "the zone has more than %d octets of names and RDATA; split it", maxArena)
-	}
-	if b.findApex(j.origin, j.fixed) {
+	if b.findApex(j.origin, j.fixed) && !b.full {
 		z = b.compile(j.steering, j.lenient, j.others)
+	}
+	if b.full {
+		c.errorf(place{}, "the zone has more than %d octets of names and RDATA, or %d with the names above them; split it", maxArena, maxPile)
 	}
 	if c.errors > 0 {
 		z = nil

@@ -16,7 +16,7 @@ import (
 // memory is a source that holds one zone file.
 type memory string
 
-func (m memory) read(string) ([]byte, error) { return []byte(m), nil }
+func (m memory) read(string) (text, error) { return strings.NewReader(string(m)), nil }
 
 // loadText loads the zone example. from text.
 func loadText(text string, st Steering) (*Zone, []Fault) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"nearside/pace"
 	"nearside/printable"
 )
 
@@ -65,7 +66,7 @@ func (s *Store) update(e *member, all bool) {
 	if !force && !all && e.files.untouched() {
 		return
 	}
-	again := newFiles(s.Dir, e.name)
+	again := s.open(e.name)
 	if e.files != nil && e.files.same(again) && !force {
 		e.files = again
 		return
@@ -83,13 +84,22 @@ func (s *Store) update(e *member, all bool) {
 	}
 }
 
+// open makes the source for a reading of a zone file. When it is read again there
+// is the version that is served beside the new one, and queries come.
+func (s *Store) open(name string) *files {
+	if s.pace == pace.Fast {
+		return newFiles(s.Dir, name, "", s.pace)
+	}
+	return newFiles(s.Dir, name, s.KeepDir, s.pace)
+}
+
 // load reads the zone of a file strictly.
 func (s *Store) load(name string, from source) (*Zone, []Fault) {
 	origin, err := originOf(name)
 	if err != nil {
 		return nil, []Fault{newFault(filepath.Join(s.Dir, name), 0, "the file's name is no zone's: %v", err)}
 	}
-	return job{source: from, dir: s.Dir, name: name, origin: origin, steering: s.Steering, others: s.pointed.list, progress: s.progress(name)}.load()
+	return job{source: from, dir: s.Dir, name: name, origin: origin, steering: s.Steering, others: s.pointed.list, pace: s.pace, progress: s.progress(name)}.load()
 }
 
 // progressPeriod is how often a load that takes long shows in the log.
@@ -166,7 +176,7 @@ func (s *Store) restore(l keptInfo) (*Zone, []Fault) {
 	if err != nil {
 		return nil, []Fault{newFault(path, 0, "%v", err)}
 	}
-	j := job{source: k, dir: path, name: k.File, origin: origin, fixed: true, steering: s.Steering, others: s.pointed.list, progress: s.progress(path)}
+	j := job{source: k, dir: path, name: k.File, origin: origin, fixed: true, steering: s.Steering, others: s.pointed.list, pace: s.pace, progress: s.progress(path)}
 	z, faults := j.load()
 	if z == nil {
 		j.lenient = true

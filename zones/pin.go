@@ -81,7 +81,7 @@ func (s *Store) recompile(e *member) {
 	case e.state != StateOK:
 		z, faults = s.restore(e.kept)
 	case e.files != nil:
-		again := newFiles(s.Dir, e.name)
+		again := s.open(e.name)
 		if !e.files.forgotten {
 			again = e.files
 		} else if !e.files.same(again) {

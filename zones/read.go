@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"nearside/pace"
 )
 
 // Limits on $INCLUDE. The second one stops a chain of files that each include
@@ -27,6 +29,7 @@ type reader struct {
 	dir    string // for messages
 	faults *collector
 	build  *builder
+	pace   *pace.Pacer
 
 	stack    []*master // the file being read is the last
 	includes int
@@ -57,27 +60,33 @@ type master struct {
 // records reads the zone file name and everything it includes.
 func (r *reader) records(name string, origin []byte) {
 	r.faults.files = append(r.faults.files, filepath.Join(r.dir, name))
-	data, err := r.source.read(name)
+	text, err := r.source.read(name)
 	if err != nil {
 		r.broken("cannot read the zone file: %v", err)
 		return
 	}
-	r.push(name, data, 0, origin, false)
+	r.push(name, text, 0, origin, false)
 	const sample = 64 // what a part of a large file holds foretells the whole
-	small := len(data) < 1<<20
+	small := text.Size() < 1<<20
 	for len(r.stack) > 0 {
 		m := r.top()
-		if !small && m.pos > len(data)/sample {
-			r.build.reserve(sample, len(data))
+		if !small && m.done() > text.Size()/sample {
+			r.build.reserve(sample, text.Size())
 			small = true
 		}
 		r.next(m)
 	}
 }
 
-func (r *reader) push(name string, data []byte, file uint16, origin []byte, named bool) {
-	data = r.unmarked(data, file)
-	r.stack = append(r.stack, &master{scanner: scanner{data: data, line: 1}, name: name, file: file, origin: origin, named: named})
+func (r *reader) push(name string, t text, file uint16, origin []byte, named bool) {
+	m := &master{scanner: scanner{line: 1, rest: t}, name: name, file: file, origin: origin, named: named}
+	m.data = make([]byte, 0, min(t.Size()+1, windowSize))
+	if m.more(true) {
+		if m.data = r.unmarked(m.data, file); m.data == nil {
+			m.rest = nil
+		}
+	}
+	r.stack = append(r.stack, m)
 }
 
 // unmarked takes the byte order mark off that some editors put before a text. It
@@ -103,12 +112,15 @@ func (r *reader) top() *master { return r.stack[len(r.stack)-1] }
 // origin and the owner of the one that included it are in force again (RFC 1035
 // section 5.1).
 func (r *reader) next(m *master) {
+	r.pace.Step()
 	r.typ = 0
 	found, err := m.next(&r.entry)
 	r.at = place{m.file, uint32(r.entry.line)}
 	switch {
-	case err != nil:
+	case err != nil && found:
 		r.broken("%v", err)
+	case err != nil:
+		r.broken("cannot read the rest of the file: %v", err)
 	case !found:
 		r.stack = r.stack[:len(r.stack)-1]
 	case !r.entry.blank && r.entry.tokens[0][0] == '$':
@@ -191,7 +203,7 @@ func (r *reader) include(m *master, args [][]byte) error {
 	if r.includes++; len(r.stack) > maxDepth || r.includes > maxIncludes {
 		return fmt.Errorf("cannot include %s: at most %d levels and %d files are possible", asked, maxDepth, maxIncludes)
 	}
-	data, err := r.source.read(name)
+	text, err := r.source.read(name)
 	if err != nil {
 		return fmt.Errorf("cannot include %s: %w", asked, err)
 	}
@@ -201,7 +213,7 @@ func (r *reader) include(m *master, args [][]byte) error {
 		file = len(r.faults.files)
 		r.faults.files = append(r.faults.files, shown)
 	}
-	r.push(name, data, uint16(file), origin, m.named || len(args) == 2)
+	r.push(name, text, uint16(file), origin, m.named || len(args) == 2)
 	return nil
 }
 
@@ -236,7 +248,7 @@ func (r *reader) add(m *master, owner []byte, ttl uint32, words [][]byte) error 
 	if err := r.rdata.read(r.typ); err != nil {
 		return err
 	}
-	if n := len(r.build.records); n%(1<<16) == 0 && n > 0 && r.progress != nil {
+	if n := r.build.count; n%(1<<16) == 0 && n > 0 && r.progress != nil {
 		r.progress(n)
 	}
 	r.build.add(owner, r.typ, ttl, r.rdata.wire, r.at, m.named && bytes.Equal(owner, m.origin))

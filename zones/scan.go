@@ -4,16 +4,25 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 )
 
 // scanner splits a master file into entries (RFC 1035 section 5.1): an entry is
 // a line, or several held together by parentheses. It takes away comments and
 // parentheses; quotes and escapes stay in the tokens.
+//
+// It looks at a text through a window, which holds whole lines: only parentheses
+// hold lines together.
 type scanner struct {
-	data []byte
-	pos  int
-	line int // of pos, from 1
+	data []byte // in the window
+	pos  int    // in data
+	line int    // of pos, from 1
+
+	rest io.ReaderAt // the text; nil: the window is all that there is
+	at   int64       // offset in rest of what follows the window
+	err  error       // of reading rest, not told yet
 }
 
 // entry is one entry of a master file.
@@ -35,7 +44,7 @@ var (
 // of the file. After an error (which is about e.line) it goes on at the next
 // line.
 func (s *scanner) next(e *entry) (bool, error) {
-	for s.pos < len(s.data) {
+	for s.pos < len(s.data) || s.more(true) {
 		e.line, e.tokens = s.line, e.tokens[:0]
 		e.blank = s.data[s.pos] == ' ' || s.data[s.pos] == '\t'
 		if err := s.entry(e); err != nil {
@@ -46,13 +55,51 @@ func (s *scanner) next(e *entry) (bool, error) {
 			return true, nil
 		}
 	}
-	return false, nil
+	err := s.err
+	s.err = nil
+	return false, err
+}
+
+// done returns how much of the text was passed over, in octets.
+func (s *scanner) done() int64 { return s.at - int64(len(s.data)-s.pos) }
+
+// windowSize is how much of a text is looked at, in octets, unless a line is longer.
+const windowSize = 64 << 10
+
+// more moves the window on to the lines that follow. It returns false at the end
+// of the text. Tokens stay what they are unless over says that nobody needs them.
+func (s *scanner) more(over bool) bool {
+	if s.rest == nil {
+		return false
+	}
+	room := s.data[:cap(s.data)]
+	if !over || len(room) == 0 {
+		room = make([]byte, windowSize)
+	}
+	for n, err := 0, error(nil); ; room = slices.Concat(room, make([]byte, len(room))) {
+		var got int
+		got, err = s.rest.ReadAt(room[n:], s.at+int64(n))
+		n += got
+		end := bytes.LastIndexByte(room[:n], '\n') + 1
+		if err != nil {
+			end = n
+			s.rest = nil
+			if err != io.EOF {
+				s.err = err
+				end = 0
+			}
+		}
+		if end > 0 || err != nil {
+			s.data, s.pos, s.at = room[:end], 0, s.at+int64(end)
+			return end > 0
+		}
+	}
 }
 
 // entry reads up to the newline that ends the entry.
 func (s *scanner) entry(e *entry) error {
 	depth, opened := 0, 0
-	for s.pos < len(s.data) {
+	for s.pos < len(s.data) || depth > 0 && s.more(false) {
 		switch c := s.data[s.pos]; c {
 		case '\n':
 			s.pos++

@@ -74,7 +74,7 @@ func (s *steerer) plan(i uint32) plan {
 		p.regions, p.leaveOut = s.byAddress(i)
 	}
 	if len(p.labels) > 0 && bits.OnesCount64(p.regions) > 1 {
-		s.fault(s.at(s.groupsOf(s.labels[i][0])[0]), "%s has addresses in several regions and region labels; choose one form", s.text(i))
+		s.fault(s.at(s.firstOf(s.labels[i][0])), "%s has addresses in several regions and region labels; choose one form", s.text(i))
 		p.regions, p.leaveOut = 0, false
 	}
 	return p
@@ -109,12 +109,11 @@ func (s *steerer) findTargets(others []string) (servers []string) {
 	s.targets = make([]bool, s.names.len())
 	outside := make(map[string]bool)
 	var room [maxName]byte
-	for _, g := range s.groups {
-		if g.typ != dns.TypeNS {
-			continue
-		}
-		for _, r := range s.all(g) {
-			target := appendLower(room[:0], s.data(s.records[r]))
+	for i := range uint32(s.names.len()) {
+		s.pace.Step()
+		g, _ := s.get(i, dns.TypeNS)
+		for r := range s.all(g) {
+			target := appendLower(room[:0], s.record(r).rdata)
 			if !under(target, s.names.name(s.apex)) {
 				outside[string(target)] = true
 				continue
@@ -167,22 +166,23 @@ func (s *steerer) pin(i uint32, p plan) plan {
 
 // placeOf returns where the addresses of a name start, or its region labels.
 func (s *steerer) placeOf(i uint32) place {
-	groups := s.groupsOf(i)
-	if n := slices.IndexFunc(groups, func(g group) bool { return addressed(g.typ) }); n >= 0 {
-		return s.at(groups[n])
+	for g := range s.groupsOf(i) {
+		if addressed(g.typ) {
+			return s.at(g)
+		}
 	}
-	return s.at(s.groupsOf(s.labels[i][0])[0])
+	return s.at(s.firstOf(s.labels[i][0]))
 }
 
 // addresses returns the regions in which the owner has addresses, and the
 // records that are amiss if it is to be steered: with addresses in no region, or
 // in several.
 func (s *steerer) addresses(i uint32) (regions uint64, amiss []uint32) {
-	for _, g := range s.groupsOf(i) {
+	for g := range s.groupsOf(i) {
 		if !addressed(g.typ) {
 			continue
 		}
-		for _, r := range s.all(g) {
+		for r := range s.all(g) {
 			in, stray := s.locate(r)
 			regions |= in
 			if stray.IsValid() || bits.OnesCount64(in) > 1 {
@@ -201,7 +201,7 @@ func (s *steerer) byAddress(i uint32) (regions uint64, leaveOut bool) {
 		return 0, false
 	}
 	for _, r := range amiss {
-		at := s.records[r].place
+		at := s.record(r).place
 		if in, stray := s.locate(r); stray.IsValid() {
 			s.fault(at, "%s of %s is in no region's prefixes, but other addresses of it are (%s); correct it, or list the name in steering.static",
 				stray, s.text(i), s.regionNames(regions))
@@ -218,8 +218,8 @@ func (s *steerer) byAddress(i uint32) (regions uint64, leaveOut bool) {
 // compareTypes warns where the regions of an owner have different types: a
 // client's IPv4 and IPv6 may then meet in different data centers.
 func (s *steerer) compareTypes(i uint32, regions uint64) {
-	for _, g := range s.groupsOf(i) {
-		if in := s.regionsOf(s.all(g), regions); in != 0 && in != regions {
+	for g := range s.groupsOf(i) {
+		if in := s.regionsOf(s.list(g), regions); in != 0 && in != regions {
 			s.faults.warnf(s.at(g), "%s has %s records in %s only, but addresses in %s; give every region the same types",
 				s.text(i), dns.Type(g.typ), s.regionNames(in), s.regionNames(regions))
 		}
@@ -242,7 +242,7 @@ func (s *steerer) usable(records []uint32) []uint32 {
 // regionsOf returns the regions that have one of the records, which are of one
 // type; 0 if the RRset is static. regions is where the owner has addresses.
 func (s *steerer) regionsOf(records []uint32, regions uint64) uint64 {
-	if bits.OnesCount64(regions) < 2 || !addressed(s.records[records[0]].typ) {
+	if bits.OnesCount64(regions) < 2 || !addressed(s.typeOf(records[0])) {
 		return 0
 	}
 	var union, hinted uint64
@@ -269,8 +269,7 @@ func (s *steerer) regionsOfRecord(r uint32, regions uint64) uint64 {
 // locate returns the regions of the addresses in a record, and one that lies in
 // none.
 func (s *steerer) locate(r uint32) (in uint64, stray netip.Addr) {
-	rec := s.records[r]
-	rdata := s.data(rec)
+	rec := s.record(r)
 	place := func(addresses []byte, size int) {
 		for ; len(addresses) >= size; addresses = addresses[size:] {
 			addr, _ := netip.AddrFromSlice(addresses[:size])
@@ -283,11 +282,11 @@ func (s *steerer) locate(r uint32) (in uint64, stray netip.Addr) {
 	}
 	switch rec.typ {
 	case dns.TypeA:
-		place(rdata, 4)
+		place(rec.rdata, 4)
 	case dns.TypeAAAA:
-		place(rdata, 16)
+		place(rec.rdata, 16)
 	case dns.TypeHTTPS, dns.TypeSVCB:
-		for key, value := range parameters(rdata) {
+		for key, value := range parameters(rec.rdata) {
 			switch key {
 			case dns.SVCB_IPV4HINT:
 				place(value, 4)

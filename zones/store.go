@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"nearside/pace"
 )
 
 // StoreConfig is what a Store needs to know.
@@ -32,6 +34,7 @@ type Store struct {
 	StoreConfig
 	keeper  keeper
 	started bool               // what is kept has been listed
+	pace    pace.Pace          // of this reload: only the first one has the cores for itself
 	members map[string]*member // by file name; a zone without a file by its origin
 	folder  *Fault             // what is wrong with the folder itself
 	told    map[Fault]bool     // faults that stand in the log already
@@ -110,7 +113,8 @@ func (s *Store) Folders() []string {
 // reload brings up to date the zones of files that changed; nil is any of them.
 func (s *Store) reload(changed map[string]bool, all bool) *View {
 	first, went := !s.started, len(s.removals)
-	if first {
+	if s.pace = pace.Gentle; first {
+		s.pace = pace.Fast
 		s.started = true
 		s.recall()
 	}
@@ -271,7 +275,7 @@ func (s *Store) due(changed map[string]bool, moved []*member) []*member {
 // order does not matter.
 func (s *Store) refresh(due []*member, all bool) {
 	count := s.counter(len(due))
-	eachOf(len(due), func(i int) {
+	eachOf(len(due), s.pace, func(i int) {
 		defer count()
 		switch e := due[i]; {
 		case e.gone:
@@ -285,13 +289,15 @@ func (s *Store) refresh(due []*member, all bool) {
 }
 
 // eachOf calls f with every number below n, several at a time.
-func eachOf(n int, f func(i int)) {
+func eachOf(n int, how pace.Pace, f func(i int)) {
 	var next atomic.Int64
 	var g sync.WaitGroup
 	for range min(n, runtime.GOMAXPROCS(0)) {
 		g.Go(func() {
+			p := pace.New(how)
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 				f(int(i))
+				p.Look()
 			}
 		})
 	}

@@ -432,7 +432,7 @@ func TestProgress(t *testing.T) {
 // slow is a source that takes its time.
 type slow struct{ source }
 
-func (s slow) read(name string) ([]byte, error) {
+func (s slow) read(name string) (text, error) {
 	time.Sleep(progressPeriod)
 	return s.source.read(name)
 }
