@@ -93,7 +93,16 @@ func readSpan(w uint64) (first uint32, beside, required int) {
 }
 
 // atCut reports whether the owner of records is a cut.
-func (c *compiler) atCut(b beside) bool { return c.cuts[b.owner] == b.owner+1 }
+func (c *compiler) atCut(b beside) bool {
+	n := c.zone.arena.node(b.owner)
+	return n.flags()&isCut != 0 && n.other() == b.owner
+}
+
+// ownerOf appends the name of the owner of records.
+func (c *compiler) ownerOf(dst []byte, b beside) []byte {
+	n := c.zone.arena.node(b.owner)
+	return c.zone.appendName(dst, n)
+}
 
 // wire returns the records.
 func (c *compiler) wire(b beside) []byte { return c.zone.arena[b.span+word:][:b.size] }
@@ -101,8 +110,8 @@ func (c *compiler) wire(b beside) []byte { return c.zone.arena[b.span+word:][:b.
 // extras adds the additional RRsets of records: those that are required, or the
 // others. The first that they have already is the one of that number.
 func (c *compiler) extras(b beside, first int, required bool) {
-	wire, owner := c.wire(b), c.names.name(b.owner)
-	var room [maxName]byte
+	var room, own [maxName]byte
+	wire, owner := c.wire(b), c.ownerOf(own[:0], b)
 	for at := 0; at < len(wire); {
 		rdata := wire[at+fixed:][:binary.BigEndian.Uint16(wire[at+fixed-2:])]
 		offset, types := target(b.typ, rdata)
@@ -124,14 +133,13 @@ func (c *compiler) extras(b beside, first int, required bool) {
 // extrasOf adds the RRsets of these types of a name, unless they are there.
 func (c *compiler) extrasOf(name []byte, offset int, types []uint16, b beside, first int) {
 	z := c.zone
-	if !under(name, c.names.name(c.apex)) {
+	if !under(name, z.apex) {
 		return
 	}
-	t, ok := c.resolve(name)
-	if !ok || c.cuts[t] != 0 && b.typ != dns.TypeNS {
+	n, ok := z.resolve(name)
+	if !ok || n.flags&isCut != 0 && b.typ != dns.TypeNS {
 		return // glue is for referrals (RFC 2181 section 5.4.1)
 	}
-	n := z.arena.node(c.nodes[t])
 	for _, typ := range types {
 		at := n.first()
 		for range n.sets() {
@@ -145,11 +153,24 @@ func (c *compiler) extrasOf(name []byte, offset int, types []uint16, b beside, f
 	}
 }
 
+// resolve returns the node that answers for a name in the zone: its own, or the
+// wildcard that covers it.
+func (z *Zone) resolve(name []byte) (n node, ok bool) {
+	if n, ok = z.find(z.relative(name), Hash(name)); ok {
+		return n, true
+	}
+	n, _, _ = z.closestEncloser(name)
+	if n.flags&isCut != 0 || n.other == 0 {
+		return n, false
+	}
+	return z.arena.node(n.other), true
+}
+
 // given reports whether the records have this additional RRset already: the
 // same set for the same name, as many names may share a wildcard's.
 func (c *compiler) given(x extra, name []byte, b beside, first int) bool {
-	var room [maxName]byte
-	owner := c.names.name(b.owner)
+	var room, own [maxName]byte
+	owner := c.ownerOf(own[:0], b)
 	for _, before := range c.zone.extras[first:] {
 		if before.set != x.set {
 			continue

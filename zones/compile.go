@@ -5,9 +5,14 @@ import (
 	"cmp"
 	"encoding/binary"
 	"math/bits"
+	"runtime/debug"
 	"slices"
+	"strings"
+	"unsafe"
 
 	"github.com/miekg/dns"
+
+	"nearside/pace"
 )
 
 // compiler turns a builder's records into a Zone, name by name.
@@ -38,7 +43,7 @@ type rrset struct {
 
 // beside is records that may have additional ones.
 type beside struct {
-	owner uint32
+	owner uint32 // offset of its node
 	typ   uint16
 	set   uint32 // offset of their set
 	span  uint32 // offset of their span
@@ -65,7 +70,8 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	}
 	soa, _ := b.get(b.apex, dns.TypeSOA)
 	z.file, z.line = b.faults.files[b.at(soa).file], int(b.at(soa).line)
-	z.arena = make(arena, word, b.arenaSize())
+	b.dnames = nil
+	z.arena = b.newArena(b.arenaSize())
 	c.fill()
 	c.connect()
 	for _, b := range c.beside {
@@ -82,10 +88,10 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	return z
 }
 
-// fill compiles the names. All checks are done, so each looks at no records but
-// its own and, where it has region labels, theirs. No record of a name stands
-// before the first one, and names have their numbers in the order of these: what
-// is before it in the log is used up.
+// fill compiles the names. All checks are done, so
+// each looks at no names and records but its own and, where it has region labels,
+// theirs. Names have their numbers in the order of their first records: what stands
+// before those in the log is used up, and so are the names before.
 func (c *compiler) fill() {
 	for i := range uint32(c.names.len()) {
 		c.pace.Step()
@@ -98,9 +104,24 @@ func (c *compiler) fill() {
 		}
 		if c.steer.labels == nil {
 			c.log.release(c.earliest(i))
+			c.names.release(i)
 		}
+		c.nodes[i] = uint32(len(c.zone.arena))
+		c.owner = c.names.name(i)
 		c.name(i)
 	}
+}
+
+// newArena makes an arena for so many octets. If it is large, and lies beside the
+// version that is served, first goes what the collector has not come for yet.
+func (b *builder) newArena(size int) arena {
+	if size >= large && b.pace.Pace() == pace.Gentle {
+		debug.FreeOSMemory()
+	}
+	var room strings.Builder // its memory is not cleared, which would take all of it at once
+	room.Grow(size)
+	room.Write(make([]byte, word))
+	return unsafe.Slice(unsafe.StringData(room.String()), room.Cap())[:word] // nobody else has the string
 }
 
 // earliest returns the offset of the first record of a name in the log, 0 if it
@@ -139,9 +160,7 @@ func (b *builder) arenaSize() int {
 
 // name compiles a name and its RRsets.
 func (c *compiler) name(i uint32) {
-	z, at := c.zone, uint32(len(c.zone.arena))
-	c.owner = c.names.name(i)
-	c.nodes[i] = at
+	z, at := c.zone, c.nodes[i]
 	z.deepest = max(z.deepest, len(c.owner))
 	name := z.relative(c.owner)
 	z.arena = append(append(z.arena, make([]byte, word)...), name...)
@@ -161,7 +180,7 @@ func (c *compiler) name(i uint32) {
 			}
 			c.spreads.add(Spread{c.service, s.regions, z.steered[len(z.steered)-1], 1})
 		}
-		c.set(i, s)
+		c.set(at, s)
 	}
 	if flags&isSteered == 0 && p.regions != 0 {
 		z.single = append(z.single, OneRegion{nameText(c.owner), c.steer.regionNames(p.regions)})
@@ -250,17 +269,20 @@ func (c *compiler) append(b beside, records []uint32, ttl uint32) (count uint16)
 	return count
 }
 
-// connect makes each node lead to its cut, else to the wildcard below it, and
-// enters all nodes in the index.
+// connect enters the nodes in the index, and makes each lead to its cut, else to
+// the wildcard below it.
 func (c *compiler) connect() {
-	a, x := c.zone.arena, newIndex(len(c.nodes), len(c.zone.arena))
+	z, a := c.zone, c.zone.arena
+	z.index = newIndex(len(c.nodes), len(a))
+	var room [maxName]byte
 	for i, at := range c.nodes {
 		c.pace.Step()
 		if at == 0 {
 			continue
 		}
-		name := c.names.name(uint32(i))
-		x.add(Hash(name), at)
+		n := a.node(at)
+		name := z.appendName(room[:0], n)
+		z.index.add(Hash(name), at)
 		if cut := c.cuts[i]; cut != 0 {
 			a.put(at, a.word(at)|uint64(isCut)<<8|uint64(c.nodes[cut-1])<<32)
 		} else if isWildcard(name) && c.parents[i] != 0 {
@@ -268,7 +290,7 @@ func (c *compiler) connect() {
 			a.put(parent, a.word(parent)|uint64(at)<<32)
 		}
 	}
-	c.zone.index, c.zone.top = x, c.nodes[c.apex]
+	z.top = c.nodes[c.apex]
 }
 
 // ttl returns the least TTL of records; they differ only across region labels.

@@ -36,6 +36,10 @@ func (t *table) name(i uint32) []byte {
 	return text[1:end:end]
 }
 
+// release lets go of the names before number i, as far as that saves memory. Nothing
+// can be found from then on.
+func (t *table) release(i uint32) { t.text.release(t.start[i]) }
+
 // find returns the number of a name.
 func (t *table) find(name []byte) (uint32, bool) {
 	n, _ := t.slot(name, Hash(name))

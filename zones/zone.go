@@ -8,7 +8,6 @@ package zones
 
 import (
 	"net/netip"
-	"slices"
 )
 
 // Steering tells the loader which region an address or a label belongs to, and
@@ -157,7 +156,11 @@ func (z *Zone) Steers() bool { return len(z.steered) > 0 }
 func (z *Zone) Negative() *RRset { return &z.negative }
 
 // name returns the wire name of a node.
-func (z *Zone) name(n node) []byte { return slices.Concat(z.arena[n.name():n.first()], z.apex) }
+func (z *Zone) name(n node) []byte { return z.appendName(nil, n) }
+
+func (z *Zone) appendName(dst []byte, n node) []byte {
+	return append(append(dst, z.arena[n.name():n.first()]...), z.apex...)
+}
 
 // Narrow leaves of a steered RRset the records of one region, as if it were
 // static; none if the region has none.
