@@ -137,7 +137,7 @@ func (c *compiler) extrasOf(name []byte, offset int, types []uint16, b beside, f
 		return
 	}
 	n, ok := z.resolve(name)
-	if !ok || n.flags&isCut != 0 && b.typ != dns.TypeNS {
+	if !ok || n.flags()&isCut != 0 && b.typ != dns.TypeNS {
 		return // glue is for referrals (RFC 2181 section 5.4.1)
 	}
 	for _, typ := range types {
@@ -160,10 +160,10 @@ func (z *Zone) resolve(name []byte) (n node, ok bool) {
 		return n, true
 	}
 	n, _, _ = z.closestEncloser(name)
-	if n.flags&isCut != 0 || n.other == 0 {
+	if n.flags()&isCut != 0 || n.other() == 0 {
 		return n, false
 	}
-	return z.arena.node(n.other), true
+	return z.arena.node(n.other()), true
 }
 
 // given reports whether the records have this additional RRset already: the

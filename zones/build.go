@@ -31,6 +31,7 @@ type builder struct {
 	full   bool            // the arenas cannot hold more
 
 	apex    uint32
+	points  []uint32 // names that own NS records
 	parents []uint32 // by name, plus one; 0: the apex, or out of the zone
 	cuts    []uint32 // by name: the cut at or above it, plus one
 	dnames  []uint32 // by name: the DNAME above it, plus one
@@ -262,6 +263,9 @@ func (b *builder) group(owner uint32, records []typed) uint32 {
 		}
 		b.setLink(kept[0].record, logGroup, next)
 		b.count += len(kept)
+		if kept[0].typ == dns.TypeNS {
+			b.points = append(b.points, owner)
+		}
 	}
 	return records[0].record
 }
@@ -294,6 +298,11 @@ func (b *builder) unique(owner uint32, records []typed) []typed {
 func (b *builder) markCuts() {
 	n := b.names.len()
 	b.cuts, b.dnames = make([]uint32, n), make([]uint32, n)
+	for _, i := range b.points {
+		if i != b.apex && !b.wildcard(i) {
+			b.cuts[i] = i + 1
+		}
+	}
 	done := make([]bool, n)
 	var path []uint32
 	for i := range uint32(n) {
@@ -307,13 +316,10 @@ func (b *builder) markCuts() {
 		for ; len(path) > 0; path = path[:len(path)-1] {
 			at := path[len(path)-1]
 			if parent := b.parents[at]; parent != 0 {
-				b.cuts[at] = b.cuts[parent-1]
+				b.cuts[at] = cmp.Or(b.cuts[parent-1], b.cuts[at])
 				if b.dnames[at] = b.dnames[parent-1]; b.dnames[at] == 0 && b.has(parent-1, dns.TypeDNAME) {
 					b.dnames[at] = parent
 				}
-			}
-			if b.cuts[at] == 0 && at != b.apex && b.has(at, dns.TypeNS) && !b.wildcard(at) {
-				b.cuts[at] = at + 1
 			}
 			done[at] = true
 		}
@@ -326,10 +332,12 @@ func (b *builder) ours(i uint32) bool { return b.parents[i] != 0 || i == b.apex 
 // groupsOf yields the RRsets of a name, by type.
 func (b *builder) groupsOf(i uint32) iter.Seq[group] {
 	return func(yield func(group) bool) {
-		for r := b.chains[i]; r != 0; r = b.link(r, logGroup) {
-			if !yield(group{r, b.typeOf(r)}) {
+		for r := b.chains[i]; r != 0; {
+			e := b.log.from(r)
+			if !yield(group{r, binary.LittleEndian.Uint16(e[logType:])}) {
 				return
 			}
+			r = binary.LittleEndian.Uint32(e[logGroup:])
 		}
 	}
 }

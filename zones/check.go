@@ -32,8 +32,20 @@ func (b *builder) check(i uint32) {
 		}
 		return
 	}
-	b.checkAlias(i)
-	b.checkOccluded(i)
+	alias, points := false, false
+	for g := range b.groupsOf(i) {
+		alias = alias || g.typ == dns.TypeCNAME || g.typ == dns.TypeDNAME
+		points = points || g.typ == dns.TypeNS || g.typ == dns.TypeMX || g.typ == dns.TypeSRV
+	}
+	if alias {
+		b.checkAlias(i)
+	}
+	if b.cuts[i] != 0 || b.dnames[i] != 0 {
+		b.checkOccluded(i)
+	}
+	if !alias && !points {
+		return
+	}
 	for g := range b.groupsOf(i) {
 		switch g.typ {
 		case dns.TypeNS, dns.TypeMX, dns.TypeSRV:

@@ -64,14 +64,16 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 		c.steer.findLabels()
 	}
 	b.checkApex()
+	size := word + reach
 	for i := range uint32(b.names.len()) {
 		b.pace.Step()
 		b.check(i)
+		size += b.sizeOf(i)
 	}
 	soa, _ := b.get(b.apex, dns.TypeSOA)
 	z.file, z.line = b.faults.files[b.at(soa).file], int(b.at(soa).line)
 	b.dnames = nil
-	z.arena = b.newArena(b.arenaSize())
+	z.arena = b.newArena(size)
 	c.fill()
 	c.connect()
 	for _, b := range c.beside {
@@ -134,28 +136,23 @@ func (b *builder) earliest(i uint32) uint32 {
 	return first
 }
 
-// arenaSize returns how many octets a zone takes where nothing is steered, or
+// sizeOf returns how many octets a name takes where nothing is steered, or
 // compressed: an arena that has to grow is copied, and nothing interrupts that.
-func (b *builder) arenaSize() int {
-	size := word + reach
-	for i := range uint32(b.names.len()) {
-		b.pace.Step()
-		if !b.ours(i) {
-			continue // and its name may be shorter than that of the apex
-		}
-		size += word + len(b.names.name(i)) - len(b.names.name(b.apex))
-		for g := range b.groupsOf(i) {
-			size += word
-			if pointsOn(g.typ) {
-				size += word // for the span
-			}
-			for r := range b.all(g) {
-				size += fixed + len(b.record(r).rdata)
-			}
-		}
-		size = (size + align - 1) &^ (align - 1)
+func (b *builder) sizeOf(i uint32) int {
+	if !b.ours(i) {
+		return 0 // and its name may be shorter than that of the apex
 	}
-	return size
+	size := word + len(b.names.name(i)) - len(b.names.name(b.apex))
+	for g := range b.groupsOf(i) {
+		size += word
+		if pointsOn(g.typ) {
+			size += word // for the span
+		}
+		for r := range b.all(g) {
+			size += fixed + len(b.record(r).rdata)
+		}
+	}
+	return (size + align - 1) &^ (align - 1)
 }
 
 // name compiles a name and its RRsets.
@@ -197,7 +194,9 @@ func (c *compiler) gather(i uint32, p plan) {
 			continue
 		}
 		start := len(c.list)
-		c.list = slices.AppendSeq(c.list, c.all(g))
+		for r := range c.all(g) {
+			c.list = append(c.list, r)
+		}
 		s := rrset{typ: g.typ, records: c.list[start:]}
 		if p.leaveOut {
 			if s.records = c.steer.usable(s.records); len(s.records) == 0 {
@@ -269,28 +268,42 @@ func (c *compiler) append(b beside, records []uint32, ttl uint32) (count uint16)
 	return count
 }
 
-// connect enters the nodes in the index, and makes each lead to its cut, else to
-// the wildcard below it.
+// connect makes each node lead to its cut, else to the wildcard below it, and
+// enters all nodes in the index: many at once, as each waits for memory.
 func (c *compiler) connect() {
 	z, a := c.zone, c.zone.arena
 	z.index = newIndex(len(c.nodes), len(a))
 	var room [maxName]byte
-	for i, at := range c.nodes {
-		c.pace.Step()
-		if at == 0 {
-			continue
+	var hashes [64]uint64
+	for first := 0; first < len(c.nodes); first += len(hashes) {
+		c.pace.Look()
+		nodes := c.nodes[first:min(first+len(hashes), len(c.nodes))]
+		for i, at := range nodes {
+			if at != 0 {
+				n := a.node(at)
+				name := z.appendName(room[:0], n)
+				hashes[i] = Hash(name)
+				c.lead(uint32(first+i), isWildcard(name))
+			}
 		}
-		n := a.node(at)
-		name := z.appendName(room[:0], n)
-		z.index.add(Hash(name), at)
-		if cut := c.cuts[i]; cut != 0 {
-			a.put(at, a.word(at)|uint64(isCut)<<8|uint64(c.nodes[cut-1])<<32)
-		} else if isWildcard(name) && c.parents[i] != 0 {
-			parent := c.nodes[c.parents[i]-1]
-			a.put(parent, a.word(parent)|uint64(at)<<32)
+		for i, at := range nodes {
+			if at != 0 {
+				z.index.add(hashes[i], at)
+			}
 		}
 	}
 	z.top = c.nodes[c.apex]
+}
+
+// lead makes a node lead to its cut, or its parent to it if it is a wildcard.
+func (c *compiler) lead(i uint32, wildcard bool) {
+	a, at := c.zone.arena, c.nodes[i]
+	if cut := c.cuts[i]; cut != 0 {
+		a.put(at, a.word(at)|uint64(isCut)<<8|uint64(c.nodes[cut-1])<<32)
+	} else if wildcard && c.parents[i] != 0 {
+		parent := c.nodes[c.parents[i]-1]
+		a.put(parent, a.word(parent)|uint64(at)<<32)
+	}
 }
 
 // ttl returns the least TTL of records; they differ only across region labels.

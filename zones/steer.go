@@ -109,7 +109,7 @@ func (s *steerer) findTargets(others []string) (servers []string) {
 	s.targets = make([]bool, s.names.len())
 	outside := make(map[string]bool)
 	var room [maxName]byte
-	for i := range uint32(s.names.len()) {
+	for _, i := range s.points {
 		s.pace.Step()
 		g, _ := s.get(i, dns.TypeNS)
 		for r := range s.all(g) {
