@@ -30,11 +30,12 @@ type builder struct {
 	broken map[uint16]bool // types of entries that were lost to faults; 0: of an unknown type
 	full   bool            // the arenas cannot hold more
 
-	apex    uint32
-	points  []uint32 // names that own NS records
-	parents []uint32 // by name, plus one; 0: the apex, or out of the zone
-	cuts    []uint32 // by name: the cut at or above it, plus one
-	dnames  []uint32 // by name: the DNAME above it, plus one
+	apex      uint32
+	points    []uint32 // names that own NS records
+	redirects bool     // some name owns a DNAME record
+	parents   []uint32 // by name, plus one; 0: the apex, or out of the zone
+	cuts      []uint32 // by name: the cut at or above it, plus one
+	dnames    []uint32 // by name: the DNAME above it, plus one
 }
 
 func newBuilder(c *collector, p *pace.Pacer) *builder {
@@ -100,8 +101,8 @@ func (b *builder) add(owner []byte, typ uint16, ttl uint32, rdata []byte, at pla
 	r, entry := b.log.add(logRDATA + len(rdata))
 	first := r
 	if tail := b.chains[i]; tail != 0 {
-		first = b.link(tail, logNext)
-		b.setLink(tail, logNext, r)
+		first = b.field(tail, logNext)
+		b.setField(tail, logNext, r)
 	}
 	b.chains[i] = r
 	binary.LittleEndian.PutUint32(entry[logNext:], first)
@@ -118,13 +119,13 @@ func (b *builder) add(owner []byte, typ uint16, ttl uint32, rdata []byte, at pla
 	}
 }
 
-// link returns the offset that stands in a record.
-func (b *builder) link(r uint32, which int) uint32 {
-	return binary.LittleEndian.Uint32(b.log.from(r)[which:])
+// field returns a field of a record that has 32 bits.
+func (b *builder) field(r uint32, field int) uint32 {
+	return binary.LittleEndian.Uint32(b.log.from(r)[field:])
 }
 
-func (b *builder) setLink(r uint32, which int, to uint32) {
-	binary.LittleEndian.PutUint32(b.log.from(r)[which:], to)
+func (b *builder) setField(r uint32, field int, to uint32) {
+	binary.LittleEndian.PutUint32(b.log.from(r)[field:], to)
 }
 
 // reserve makes room for so many times the names that there are, so that a large
@@ -217,7 +218,7 @@ func (b *builder) order() {
 		}
 		room = room[:0]
 		sorted := true
-		for r := b.link(tail, logNext); ; r = b.link(r, logNext) {
+		for r := b.field(tail, logNext); ; r = b.field(r, logNext) {
 			t := typed{r, b.typeOf(r)}
 			sorted = sorted && (len(room) == 0 || room[len(room)-1].typ <= t.typ)
 			if room = append(room, t); r == tail {
@@ -255,16 +256,19 @@ func (b *builder) group(owner uint32, records []typed) uint32 {
 			if k+1 < len(kept) {
 				next = kept[k+1].record
 			}
-			b.setLink(r.record, logNext, next)
+			b.setField(r.record, logNext, next)
 		}
 		next := uint32(0)
 		if len(rest) > 0 {
 			next = rest[0].record
 		}
-		b.setLink(kept[0].record, logGroup, next)
+		b.setField(kept[0].record, logGroup, next)
 		b.count += len(kept)
-		if kept[0].typ == dns.TypeNS {
+		switch kept[0].typ {
+		case dns.TypeNS:
 			b.points = append(b.points, owner)
+		case dns.TypeDNAME:
+			b.redirects = true
 		}
 	}
 	return records[0].record
@@ -317,7 +321,7 @@ func (b *builder) markCuts() {
 			at := path[len(path)-1]
 			if parent := b.parents[at]; parent != 0 {
 				b.cuts[at] = cmp.Or(b.cuts[parent-1], b.cuts[at])
-				if b.dnames[at] = b.dnames[parent-1]; b.dnames[at] == 0 && b.has(parent-1, dns.TypeDNAME) {
+				if b.dnames[at] = b.dnames[parent-1]; b.dnames[at] == 0 && b.redirects && b.has(parent-1, dns.TypeDNAME) {
 					b.dnames[at] = parent
 				}
 			}
@@ -370,7 +374,7 @@ func (b *builder) has(i uint32, types ...uint16) bool {
 // all yields the records of an RRset.
 func (b *builder) all(g group) iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
-		for r := g.first; r != 0 && yield(r); r = b.link(r, logNext) {
+		for r := g.first; r != 0 && yield(r); r = b.field(r, logNext) {
 		}
 	}
 }

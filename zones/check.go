@@ -66,7 +66,7 @@ func (b *builder) checkAlias(i uint32) {
 		if !ok {
 			continue
 		}
-		if r := b.link(g.first, logNext); r != 0 {
+		if r := b.field(g.first, logNext); r != 0 {
 			second := b.record(r)
 			b.faults.errorf(second.place, "a second %s record at %s; the first is at %s", dns.Type(typ), b.text(i), b.faults.line(second.place, b.at(g)))
 		}

@@ -93,8 +93,10 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 // fill compiles the names. All checks are done, so
 // each looks at no names and records but its own and, where it has region labels,
 // theirs. Names have their numbers in the order of their first records: what stands
-// before those in the log is used up, and so are the names before.
+// before those in the log is used up, and so are the names before. At the first
+// load there is room for them.
 func (c *compiler) fill() {
+	letGo := c.pace.Pace() == pace.Gentle && c.steer.labels == nil
 	for i := range uint32(c.names.len()) {
 		c.pace.Step()
 		if !c.ours(i) {
@@ -104,7 +106,7 @@ func (c *compiler) fill() {
 			c.faults.errorf(place{}, "the zone takes %d octets or more in memory; split it", maxCompiled)
 			return
 		}
-		if c.steer.labels == nil {
+		if letGo {
 			c.log.release(c.earliest(i))
 			c.names.release(i)
 		}
@@ -261,7 +263,7 @@ func (c *compiler) append(b beside, records []uint32, ttl uint32) (count uint16)
 		b.span = uint32(len(z.arena))
 		z.arena = append(z.arena, make([]byte, word)...)
 	}
-	b.size, count = c.emit(records, ttl)
+	b.size, count = c.emit(b.typ, records, ttl)
 	if b.span != 0 {
 		c.beside = append(c.beside, b)
 	}
@@ -308,9 +310,9 @@ func (c *compiler) lead(i uint32, wildcard bool) {
 
 // ttl returns the least TTL of records; they differ only across region labels.
 func (c *compiler) ttl(records []uint32) uint32 {
-	least := c.record(records[0]).ttl
+	least := c.field(records[0], logTTL)
 	for _, r := range records[1:] {
-		least = min(least, c.record(r).ttl)
+		least = min(least, c.field(r, logTTL))
 	}
 	return least
 }
@@ -319,10 +321,9 @@ func (c *compiler) ttl(records []uint32) uint32 {
 const fixed = 12
 
 // emit appends records in the form of RRset.Wire.
-func (c *compiler) emit(records []uint32, ttl uint32) (size uint32, count uint16) {
+func (c *compiler) emit(typ uint16, records []uint32, ttl uint32) (size uint32, count uint16) {
 	z, at := c.zone, len(c.zone.arena)
-	first := c.record(records[0])
-	c.startNames(first.typ)
+	c.startNames(typ)
 	for _, i := range records {
 		r := c.record(i)
 		own := ttl
@@ -347,8 +348,8 @@ func (c *compiler) emit(records []uint32, ttl uint32) (size uint32, count uint16
 	const room = 65535 - 12 - (maxName + 4) - 64
 	length := len(z.arena) - at
 	if length > room {
-		c.faults.errorf(first.place, "the %s records of %s take %d octets: no message can hold more than %d; take some out",
-			dns.Type(first.typ), nameText(c.owner), length, room)
+		c.faults.errorf(c.record(records[0]).place, "the %s records of %s take %d octets: no message can hold more than %d; take some out",
+			dns.Type(typ), nameText(c.owner), length, room)
 		z.arena = z.arena[:at] // nor could the words before them say so
 		return 0, 0
 	}
