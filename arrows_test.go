@@ -23,6 +23,7 @@ var arrows = map[string]struct {
 	std       []string // if set: nothing else of the standard library
 }{
 	"geo": {
+		ours:      []string{"pace"},
 		libraries: []string{"github.com/oschwald/"},
 	},
 	"geo/...": {
@@ -36,9 +37,13 @@ var arrows = map[string]struct {
 		std: []string{"bytes", "cmp", "encoding/binary", "errors", "fmt", "hash/fnv", "iter", "maps", "math", "math/bits", "net/netip", "slices", "sort", "strconv", "strings", "time"},
 	},
 	"zones": {
-		ours:      []string{"printable"},
+		ours:      []string{"pace", "printable"},
 		libraries: []string{"github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/sync", "golang.org/x/sys"},
 	},
+	"pace": {
+		libraries: []string{"golang.org/x/sys/unix"},
+	},
+	"pace/...": {}, // for tests
 	"printable": {
 		std: []string{"strconv", "strings", "unicode/utf8"},
 	},
@@ -66,7 +71,7 @@ var arrows = map[string]struct {
 		libraries: []string{"github.com/prometheus/", "github.com/miekg/dns", "github.com/rs/zerolog", "golang.org/x/net/netutil"},
 	},
 	"cmd/nearside": {
-		ours: []string{"console", "dnsserver", "geo", "healthsync", "journal", "printable", "probes", "regions", "yamlfault", "zones"},
+		ours: []string{"console", "dnsserver", "geo", "healthsync", "journal", "pace", "printable", "probes", "regions", "yamlfault", "zones"},
 		libraries: []string{
 			"github.com/spf13/", "gopkg.in/yaml.v3", "github.com/miekg/dns", "github.com/fsnotify/fsnotify", "github.com/rs/zerolog", "golang.org/x/sync", "golang.org/x/sys", "go.etcd.io/etcd/client/",
 		},

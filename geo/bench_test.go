@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"nearside/pace"
 )
 
 // databases returns the built-in database, or those that the environment variable
@@ -20,7 +22,7 @@ func databases() map[string]func() (*Database, error) {
 	}
 	all := make(map[string]func() (*Database, error))
 	for _, file := range files {
-		all[filepath.Base(file)] = func() (*Database, error) { return Open(file, Fast) }
+		all[filepath.Base(file)] = func() (*Database, error) { return Open(file, pace.Fast) }
 	}
 	return all
 }
@@ -48,12 +50,12 @@ func onMaps(b *testing.B, run func(b *testing.B, m *measured)) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		v4, v6, err := cut(db, byRanking(), new(pacer))
+		v4, v6, err := cut(db, byRanking(), pace.New(pace.Fast))
 		if err != nil {
 			b.Fatal(err)
 		}
-		s6 := new(table6).halve(v6, new(pacer))
-		m := &Map{newTable4(v4, new(pacer)), newTable6(v6, new(pacer))}
+		s6 := new(table6).halve(v6, pace.New(pace.Fast))
+		m := &Map{newTable4(v4, pace.New(pace.Fast)), newTable6(v6, pace.New(pace.Fast))}
 		run(b, &measured{m, v4.starts.slice(), v4.classes.slice(), s6.starts.slice(), s6.classes.slice()})
 	})
 }
@@ -107,7 +109,7 @@ func BenchmarkCompile(b *testing.B) {
 		networks := 0
 		count4 := func(addr4, recordID) error { networks++; return nil }
 		count6 := func(addr6, recordID) error { networks++; return nil }
-		if err := db.source.walk(new(pacer), count4, count6); err != nil {
+		if err := db.source.walk(pace.New(pace.Fast), count4, count6); err != nil {
 			b.Fatal(err)
 		}
 		var m *Map

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"nearside/pace"
 )
 
 //go:generate go run ./generate
@@ -52,7 +54,7 @@ func readBuiltin() (*Database, error) {
 	return &Database{
 		name:   name,
 		built:  built,
-		digest: digest(new(pacer), builtin4, builtin6, []byte(builtinClasses)),
+		digest: digest(pace.New(pace.Fast), builtin4, builtin6, []byte(builtinClasses)),
 		source: &packed{v4: v4, v6: v6, list: records},
 	}, nil
 }
@@ -124,7 +126,7 @@ func (p *packed) records(visit func(Record) error) error {
 }
 
 // walk implements source.
-func (p *packed) walk(_ *pacer, v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
+func (p *packed) walk(_ *pace.Pacer, v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
 	err := p.unpack(p.v4, 1<<32, func(start uint64, id recordID) error {
 		return v4(addr4(start), id)
 	})

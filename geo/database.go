@@ -16,6 +16,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"nearside/pace"
 )
 
 // Record is what a database says of a network.
@@ -36,7 +38,7 @@ type Database struct {
 	digest string
 	file   string // for messages; "" if there is none
 	source source
-	pace   Pace
+	pace   pace.Pace
 }
 
 // source is the networks of a database, and their records by number.
@@ -47,7 +49,7 @@ type source interface {
 	// walk calls v4 and v6 with the first address of each range and the number
 	// of its record, in ascending order per family. A range runs up to the next
 	// one; what lies before the first is uncovered. It ends at the first error.
-	walk(pacer *pacer, v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error
+	walk(pacer *pace.Pacer, v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error
 }
 
 // recordID is a record's number in its database.
@@ -64,8 +66,8 @@ const maxFile = 2 << 30
 // Compile verifies the records. The file is read whole into memory, not mapped:
 // one that is truncated or written over later does no harm. An error names the
 // file and what to do.
-func Open(path string, pace Pace) (*Database, error) {
-	p := &pacer{Pace: pace}
+func Open(path string, how pace.Pace) (*Database, error) {
+	p := pace.New(how)
 	content, err := readFile(path, p)
 	if err != nil {
 		return nil, err
@@ -80,7 +82,7 @@ func Open(path string, pace Pace) (*Database, error) {
 
 // readFile reads a regular file of a sane size. Without O_NONBLOCK, opening a
 // FIFO would wait for a writer that may never come.
-func readFile(path string, pacer *pacer) ([]byte, error) {
+func readFile(path string, pacer *pace.Pacer) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%w; name a .mmdb file that the server may read", err)
@@ -100,7 +102,7 @@ func readFile(path string, pacer *pacer) ([]byte, error) {
 		if _, err := io.ReadFull(f, piece); err != nil {
 			return nil, fmt.Errorf("database %s: %w; it shrank while it was read: put the new file beside it and rename it", path, err)
 		}
-		pacer.step()
+		pacer.Step()
 	}
 	return content, nil
 }
@@ -109,7 +111,7 @@ func readFile(path string, pacer *pacer) ([]byte, error) {
 const pieceSize = 1 << 14
 
 // parse makes a Database of the content of a MaxMind DB file.
-func parse(content []byte, pacer *pacer) (*Database, error) {
+func parse(content []byte, pacer *pace.Pacer) (*Database, error) {
 	if len(content) == 0 {
 		return nil, errors.New("the file is empty; download it again")
 	}
@@ -122,7 +124,7 @@ func parse(content []byte, pacer *pacer) (*Database, error) {
 		built:  source.reader.Metadata.BuildTime().UTC(),
 		digest: digest(pacer, content),
 		source: source,
-		pace:   pacer.Pace,
+		pace:   pacer.Pace(),
 	}, nil
 }
 
@@ -135,12 +137,12 @@ func (db *Database) Built() time.Time { return db.built }
 // Digest returns the SHA-256 of the content in hexadecimal. Servers compare it.
 func (db *Database) Digest() string { return db.digest }
 
-func digest(pacer *pacer, parts ...[]byte) string {
+func digest(pacer *pace.Pacer, parts ...[]byte) string {
 	h := sha256.New()
 	for _, p := range parts {
 		for piece := range slices.Chunk(p, pieceSize) { // as a whole it could not be interrupted: see list
 			h.Write(piece)
-			pacer.step()
+			pacer.Step()
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))

@@ -15,6 +15,8 @@ import (
 
 	"github.com/oschwald/geoip2-golang/v2"
 	"github.com/oschwald/maxminddb-golang/v2"
+
+	"nearside/pace"
 )
 
 // testData returns the path of a test database, and skips the test where the
@@ -54,7 +56,7 @@ func TestAgreesWithReader(t *testing.T) {
 		"maxmind/GeoIP2-Country-Test.mmdb", "maxmind/GeoLite2-Country-Test.mmdb",
 	} {
 		path := testData(t, name)
-		db, err := Open(path, Fast)
+		db, err := Open(path, pace.Fast)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +120,7 @@ func peerCountry(peer *geoip2.Reader, a netip.Addr) (country string, at Point, l
 // TestExpectedContents compares with a listing of the networks of two databases.
 func TestExpectedContents(t *testing.T) {
 	for _, name := range []string{"GeoIP2-City-Test", "GeoLite2-City-Test"} {
-		db, err := Open(testData(t, "maxmind/"+name+".mmdb"), Fast)
+		db, err := Open(testData(t, "maxmind/"+name+".mmdb"), pace.Fast)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +162,7 @@ func TestFlatDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := parse(content, new(pacer))
+	db, err := parse(content, pace.New(pace.Fast))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +192,7 @@ func TestNeverHarmful(t *testing.T) {
 	}
 	for _, path := range append(paths, bad...) {
 		name := filepath.Base(path)
-		db, err := Open(path, Fast)
+		db, err := Open(path, pace.Fast)
 		if err == nil {
 			_, err = Compile(db, func(Record) Class { return 0 })
 		}
@@ -232,7 +234,7 @@ func TestOpenRefuses(t *testing.T) {
 		write("text", "hello\n"):        "not a MaxMind DB file",
 		write("zeros", strings.Repeat("\x00", 1<<20)): "not a MaxMind DB file",
 	} {
-		_, err := Open(path, Fast)
+		_, err := Open(path, pace.Fast)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
@@ -246,13 +248,13 @@ func TestSharedNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parse(content, new(pacer)); err != nil {
+	if _, err := parse(content, pace.New(pace.Fast)); err != nil {
 		t.Fatal(err)
 	}
 	for node := range byte(127) { // records of 28 bits, as this database has them
 		copy(content[int(node)*7:], []byte{0, 0, node + 1, 0, 0, 0, node + 1})
 	}
-	if _, err := parse(content, new(pacer)); err == nil || !strings.Contains(err.Error(), "two ways") {
+	if _, err := parse(content, pace.New(pace.Fast)); err == nil || !strings.Contains(err.Error(), "two ways") {
 		t.Errorf("a tree with shared nodes: %v", err)
 	}
 }
@@ -265,13 +267,13 @@ func TestWalkAgreesWithReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range append(paths, testData(t, "dbip/dbip-city-sample.mmdb")) {
-		db, err := Open(path, Fast)
+		db, err := Open(path, pace.Fast)
 		if err != nil {
 			continue // see TestNeverHarmful
 		}
 		source := db.source.(*mmdb)
 		var got []string
-		err = source.tree.walk(new(pacer), func(l leaf) error {
+		err = source.tree.walk(pace.New(pace.Fast), func(l leaf) error {
 			if offset, ok := source.tree.data(l.record); ok {
 				got = append(got, l.String()+fmt.Sprint(" ", offset))
 			}
@@ -319,13 +321,13 @@ func TestWideNetworks(t *testing.T) {
 	db.numbers.mark(9)
 	db.numbers.assign()
 	v4, v6 := newRanges(0, nil, bounds4), newRanges(0, nil, bounds6)
-	err := db.walk(new(pacer),
+	err := db.walk(pace.New(pace.Fast),
 		func(a addr4, id recordID) error { v4.add(a, Class(id)); return nil },
 		func(a addr6, id recordID) error { v6.add(a, Class(id)); return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := Map{newTable4(v4, new(pacer)), newTable6(v6, new(pacer))}
+	m := Map{newTable4(v4, pace.New(pace.Fast)), newTable6(v6, pace.New(pace.Fast))}
 	for a, want := range map[string]Class{"8.8.8.8": 1, "::8.8.8.8": 0, "::1:0:0": 1, "0:0:0:1::": 0, "2a00::": 0, "4000::": 2, "7fff::": 2, "8000::": 0} {
 		if got, _ := m.Lookup(netip.MustParseAddr(a)); got != want {
 			t.Errorf("%s: class %d, want %d", a, got, want)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+
+	"nearside/pace"
 )
 
 // Class is what the caller makes of a Record: a small number.
@@ -35,7 +37,7 @@ func Compile(db *Database, classify func(Record) Class) (*Map, error) {
 }
 
 func compile(db *Database, classify func(Record) Class) (*Map, error) {
-	p := &pacer{Pace: db.pace}
+	p := pace.New(db.pace)
 	v4, v6, err := cut(db, classify, p)
 	if err != nil {
 		return nil, err
@@ -44,7 +46,7 @@ func compile(db *Database, classify func(Record) Class) (*Map, error) {
 }
 
 // cut cuts both address spaces into ranges of one class.
-func cut(db *Database, classify func(Record) Class, p *pacer) (*ranges[addr4], *ranges[addr6], error) {
+func cut(db *Database, classify func(Record) Class, p *pace.Pacer) (*ranges[addr4], *ranges[addr6], error) {
 	classes, err := classesOf(db.source, classify, p)
 	if err != nil {
 		return nil, nil, err
@@ -69,14 +71,14 @@ func cut(db *Database, classify func(Record) Class, p *pacer) (*ranges[addr4], *
 }
 
 // classesOf returns the class of each record, by number.
-func classesOf(s source, classify func(Record) Class, p *pacer) (classes list[Class], err error) {
+func classesOf(s source, classify func(Record) Class, p *pace.Pacer) (classes list[Class], err error) {
 	add := func(r Record) error {
 		c := classify(r)
 		if c >= maxClasses {
 			return fmt.Errorf("class %d of %+v is out of range: classes are below %d", c, r, maxClasses)
 		}
 		classes.append(c)
-		p.step()
+		p.Step()
 		return nil
 	}
 	if err := add(Record{}); err != nil {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/oschwald/maxminddb-golang/v2"
+
+	"nearside/pace"
 )
 
 // byCountry classifies by country: 0 is unknown.
@@ -25,7 +27,7 @@ func countryClass(code string) Class {
 // networks say, read one by one.
 func TestSampleAgainstTwin(t *testing.T) {
 	path := testData(t, "dbip/dbip-city-sample.mmdb")
-	db, err := Open(path, Fast)
+	db, err := Open(path, pace.Fast)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +113,7 @@ func TestEdges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v4, v6, err := cut(db, classify, new(pacer))
+		v4, v6, err := cut(db, classify, pace.New(pace.Fast))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +156,7 @@ func stretches(v4 *ranges[addr4], v6 *ranges[addr6]) iter.Seq2[netip.Addr, netip
 				return
 			}
 		}
-		s6 := new(table6).halve(v6, new(pacer))
+		s6 := new(table6).halve(v6, pace.New(pace.Fast))
 		for i := range s6.starts.len() {
 			first, last := s6.bounds(i)
 			if s6.classes.at(i) != mixed && !yield(from6(first, 0), from6(last, 1<<64-1)) {
@@ -213,7 +215,7 @@ func TestClassOutOfRange(t *testing.T) {
 
 // TestWholeSpace looks up in tables of a single range.
 func TestWholeSpace(t *testing.T) {
-	t4, t6 := newTable4(newRanges(3, nil, bounds4), new(pacer)), newTable6(newRanges(3, nil, bounds6), new(pacer))
+	t4, t6 := newTable4(newRanges(3, nil, bounds4), pace.New(pace.Fast)), newTable6(newRanges(3, nil, bounds6), pace.New(pace.Fast))
 	for _, a := range []uint64{0, 1, 1<<32 - 1, 1<<64 - 1} {
 		if c, bits := t4.lookup(addr4(a)); c != 3 || bits != 0 {
 			t.Errorf("%x: class %d in a /%d", a, c, bits)
@@ -257,7 +259,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte("\xab\xcd\xefMaxMind.com"))
 	f.Add(smallDatabase())
 	f.Fuzz(func(t *testing.T, content []byte) {
-		db, err := parse(content, new(pacer))
+		db, err := parse(content, pace.New(pace.Fast))
 		if err != nil {
 			return
 		}
@@ -291,7 +293,7 @@ func smallDatabase() []byte {
 }
 
 func TestSmallDatabase(t *testing.T) {
-	db, err := parse(smallDatabase(), new(pacer))
+	db, err := parse(smallDatabase(), pace.New(pace.Fast))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/oschwald/maxminddb-golang/v2"
+
+	"nearside/pace"
 )
 
 // mmdb is a source in the MaxMind DB format: the search tree is walked here,
@@ -18,7 +20,7 @@ type mmdb struct {
 var errNoPlaces = errors.New("no network in it has a country or coordinates; use a City or Country database (GeoIP2, GeoLite2, DB-IP)")
 
 // newMMDB opens a database and walks its tree once, for the records there are.
-func newMMDB(content []byte, pacer *pacer) (*mmdb, error) {
+func newMMDB(content []byte, pacer *pace.Pacer) (*mmdb, error) {
 	reader, err := maxminddb.OpenBytes(content)
 	if err != nil {
 		return nil, fmt.Errorf("not a MaxMind DB file, or a damaged one (%w); name a .mmdb file or download it again", err)
@@ -68,7 +70,7 @@ func (db *mmdb) records(visit func(Record) error) error {
 }
 
 // walk implements source.
-func (db *mmdb) walk(pacer *pacer, v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
+func (db *mmdb) walk(pacer *pace.Pacer, v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
 	return db.tree.walk(pacer, func(l leaf) error {
 		id := uncovered
 		if offset, ok := db.tree.data(l.record); ok {

@@ -2,26 +2,25 @@ package geo
 
 import (
 	"testing"
-	"testing/synctest"
-	"time"
+
+	"nearside/pace"
+	"nearside/pace/pacetest"
 )
 
-// TestPace: a database is compiled with rests if that is asked for, and without
-// any otherwise.
+// TestPace: others get the core while a database is compiled, if that is asked for.
 func TestPace(t *testing.T) {
 	db, err := Builtin()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for pace, want := range map[Pace]time.Duration{Fast: 0, Gentle: rest} { // work takes no time in a bubble: one stint
-		synctest.Test(t, func(t *testing.T) {
-			start := time.Now()
-			if _, err := Compile(&Database{source: db.source, pace: pace}, byCountry); err != nil {
-				t.Fatal(err)
-			}
-			if took := time.Since(start); took != want {
-				t.Errorf("pace %d: it rested for %v, not %v", pace, took, want)
+	turns := func(how pace.Pace) int {
+		return pacetest.Turns(func() {
+			if _, err := Compile(&Database{source: db.source, pace: how}, byCountry); err != nil {
+				t.Error(err)
 			}
 		})
+	}
+	if fast, gentle := turns(pace.Fast), turns(pace.Gentle); gentle < 5*fast+20 {
+		t.Errorf("others had the core %d times, %d without rests", gentle, fast)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math/bits"
 	"slices"
+
+	"nearside/pace"
 )
 
 // word is an IPv4 address, or the upper half of one of IPv6.
@@ -70,14 +72,14 @@ const (
 )
 
 // newTable lays ranges out, in so many stretches from first on that share upper bits.
-func newTable[W word](s *spans[W], first W, stretches int, upper uint8, p *pacer) table[W] {
+func newTable[W word](s *spans[W], first W, stretches int, upper uint8, p *pace.Pacer) table[W] {
 	t := table[W]{first: first, index: make([]uint32, stretches), upper: upper}
 	t.lower = uint8(bits.Len64(uint64(^W(0)))) - upper
 	var words list[W]
 	words.append(0) // what touch reads where a stretch is whole
 	i := 0
 	for n := range t.index {
-		p.step()
+		p.Step()
 		start := first + W(n)<<t.lower
 		end := start | (1<<t.lower - 1)
 		begin, last := s.bounds(i)
@@ -161,15 +163,15 @@ const (
 	upper6 = 3 + 20 // those of global6, and more: most networks are in few of the stretches
 )
 
-func newTable4(r *ranges[addr4], p *pacer) table[addr4] {
+func newTable4(r *ranges[addr4], p *pace.Pacer) table[addr4] {
 	upper := max(upper4, upperFor(&r.classes, p))
 	return newTable(&spans[addr4]{r.starts, r.classes}, 0, 1<<upper, upper, p)
 }
 
 // upperFor returns how many bits classes take.
-func upperFor(classes *list[Class], p *pacer) (width uint8) {
+func upperFor(classes *list[Class], p *pace.Pacer) (width uint8) {
 	for i := range classes.len() {
-		p.step()
+		p.Step()
 		if c := classes.at(i); c < mixed {
 			width = max(width, uint8(bits.Len32(uint32(c)+2)))
 		}
@@ -203,13 +205,13 @@ const (
 	globals6 = 1 << 61      // upper halves in 2000::/3
 )
 
-func newTable6(r *ranges[addr6], p *pacer) table6 {
+func newTable6(r *ranges[addr6], p *pace.Pacer) table6 {
 	var t table6
 	s := t.halve(r, p)
 	upper := max(upper6, upperFor(&s.classes, p))
 	t.global = newTable(s, global6, 1<<(upper-3), upper, p)
 	for i := range s.starts.len() {
-		p.step()
+		p.Step()
 		if first, last := s.bounds(i); first < global6 || last-global6 >= globals6 {
 			t.others = append(t.others, other{first, last, s.classes.at(i)})
 		}
@@ -218,14 +220,14 @@ func newTable6(r *ranges[addr6], p *pacer) table6 {
 }
 
 // halve returns the ranges of upper halves, and leaves the parts of the mixed ones in t.
-func (t *table6) halve(r *ranges[addr6], p *pacer) *spans[uint64] {
+func (t *table6) halve(r *ranges[addr6], p *pace.Pacer) *spans[uint64] {
 	var s spans[uint64]
 	add := func(start uint64, c Class) {
 		s.starts.append(start)
 		s.classes.append(c)
 	}
 	for i, end := 0, 0; i < r.starts.len(); i = end {
-		p.step()
+		p.Step()
 		first := r.starts.at(i)
 		for end = i + 1; end < r.starts.len() && r.starts.at(end).hi == first.hi; end++ {
 		}

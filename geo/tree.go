@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/oschwald/maxminddb-golang/v2"
+
+	"nearside/pace"
 )
 
 // tree is the search tree at the beginning of a database: nodes of two records,
@@ -82,7 +84,7 @@ type leaf struct {
 
 // walk calls visit with every network in ascending order, without gaps, up to
 // the first error. Aliases of the IPv4 space count as networks without data.
-func (t *tree) walk(pacer *pacer, visit func(leaf) error) error {
+func (t *tree) walk(pacer *pace.Pacer, visit func(leaf) error) error {
 	w := walker{t, pacer, visit, t.nodes}
 	if t.nodes == 0 {
 		return errors.New("its search tree is empty")
@@ -92,7 +94,7 @@ func (t *tree) walk(pacer *pacer, visit func(leaf) error) error {
 
 type walker struct {
 	*tree
-	pacer *pacer
+	pacer *pace.Pacer
 	visit func(leaf) error
 	left  uint64 // nodes that may still be met
 }
@@ -106,7 +108,7 @@ func (w *walker) node(at leaf) error {
 		return errNoTree
 	}
 	w.left--
-	w.pacer.step()
+	w.pacer.Step()
 	node := at.record
 	for side := range 2 {
 		next := leaf{at.first, at.bits + 1, w.child(node, side)}

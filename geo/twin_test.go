@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sort"
 	"testing"
+
+	"nearside/pace"
 )
 
 // stretch is a piece of one family's address space with one class. A block of
@@ -154,7 +156,7 @@ func (l *listed) records(visit func(Record) error) error {
 }
 
 // walk implements source.
-func (l *listed) walk(_ *pacer, v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
+func (l *listed) walk(_ *pace.Pacer, v4 func(addr4, recordID) error, v6 func(addr6, recordID) error) error {
 	at4, at6 := netip.Addr{}, netip.Addr{}
 	for _, n := range l.networks {
 		p := n.prefix

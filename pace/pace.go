@@ -1,7 +1,13 @@
 // Package pace lets long work go on beside whoever answers queries.
 package pace
 
-import "time"
+import (
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // Pace says how long work is done.
 type Pace uint8
@@ -22,7 +28,7 @@ type Pacer struct {
 
 const (
 	stint = 200 * time.Microsecond
-	rest  = 50 * time.Microsecond // it lasts for 1 ms in an idle process: its timer is no finer
+	rest  = 50 * time.Microsecond
 )
 
 // New returns a pacer for work that begins now.
@@ -43,7 +49,40 @@ func (p *Pacer) Step() {
 // Look is called between larger pieces. It rests if it is time to.
 func (p *Pacer) Look() {
 	if p.pace == Gentle && time.Since(p.began) > stint {
-		time.Sleep(rest)
+		sleep()
 		p.began = time.Now()
 	}
+}
+
+// timer is a timer of the kernel. Go's own are no finer than 1 ms in an idle
+// process, and to yield without one would not let those go on whom the network
+// has woken: Go asks for them when nobody else is ready.
+type timer struct {
+	*os.File
+	number int
+}
+
+// timers are those that nobody rests by now.
+var timers sync.Pool
+
+// sleep rests.
+func sleep() {
+	t, ok := timers.Get().(*timer)
+	if !ok {
+		number, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+		if err != nil {
+			time.Sleep(rest)
+			return
+		}
+		t = &timer{os.NewFile(uintptr(number), "timer"), number} // closed when the collector comes for it
+	}
+	err := unix.TimerfdSettime(t.number, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(rest))}, nil)
+	if err == nil {
+		_, err = t.Read(make([]byte, 8)) // until it is over
+	}
+	if err != nil {
+		time.Sleep(rest)
+		return
+	}
+	timers.Put(t)
 }

@@ -159,7 +159,7 @@ func (z *Zone) resolve(name []byte) (n node, ok bool) {
 	if n, ok = z.find(z.relative(name), Hash(name)); ok {
 		return n, true
 	}
-	n, _, _ = z.closestEncloser(name)
+	n, _ = z.closestEncloser(name)
 	if n.flags()&isCut != 0 || n.other() == 0 {
 		return n, false
 	}

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"math/bits"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"unsafe"
@@ -73,7 +72,7 @@ func (b *builder) compile(s Steering, lenient bool, others targets) *Zone {
 	soa, _ := b.get(b.apex, dns.TypeSOA)
 	z.file, z.line = b.faults.files[b.at(soa).file], int(b.at(soa).line)
 	b.dnames = nil
-	z.arena = b.newArena(size)
+	z.arena = newArena(size)
 	c.fill()
 	c.connect()
 	for _, b := range c.beside {
@@ -116,12 +115,8 @@ func (c *compiler) fill() {
 	}
 }
 
-// newArena makes an arena for so many octets. If it is large, and lies beside the
-// version that is served, first goes what the collector has not come for yet.
-func (b *builder) newArena(size int) arena {
-	if size >= large && b.pace.Pace() == pace.Gentle {
-		debug.FreeOSMemory()
-	}
+// newArena makes an arena for so many octets.
+func newArena(size int) arena {
 	var room strings.Builder // its memory is not cleared, which would take all of it at once
 	room.Grow(size)
 	room.Write(make([]byte, word))

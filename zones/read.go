@@ -7,6 +7,7 @@ import (
 	"math"
 	"path"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -64,6 +65,9 @@ func (r *reader) records(name string, origin []byte) {
 	if err != nil {
 		r.broken("cannot read the zone file: %v", err)
 		return
+	}
+	if text.Size() >= large && r.pace.Pace() == pace.Gentle {
+		debug.FreeOSMemory() // what the reload before left must not lie beside what this one makes
 	}
 	r.push(name, text, 0, origin, false)
 	const sample = 64 // what a part of a large file holds foretells the whole

@@ -14,7 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
-	"nearside/geo"
+	"nearside/pace"
 	"nearside/printable"
 	"nearside/zones"
 )
@@ -307,7 +307,7 @@ func checkGeography(c *Config, r *findings) string {
 		}
 		return "no geography"
 	}
-	db, _, err := openDatabase(c, c.GeoDatabase, geo.Fast)
+	db, _, err := openDatabase(c, c.GeoDatabase, pace.Fast)
 	if err != nil {
 		r.fault(c.fault("geo.database", "geo.database: %v", err).String())
 		return "no geography"

@@ -16,6 +16,7 @@ import (
 	"nearside/console"
 	"nearside/dnsserver"
 	"nearside/geo"
+	"nearside/pace"
 	"nearside/printable"
 )
 
@@ -45,10 +46,10 @@ func newGeoLoader(c *Config, log zerolog.Logger, publish func(*dnsserver.Places)
 
 // openDatabase opens the database in file ("" is the built-in one) and ranks the
 // regions for it.
-func openDatabase(c *Config, file string, pace geo.Pace) (*geo.Database, *dnsserver.Places, error) {
+func openDatabase(c *Config, file string, how pace.Pace) (*geo.Database, *dnsserver.Places, error) {
 	open := geo.Builtin
 	if file != "" {
-		open = func() (*geo.Database, error) { return geo.Open(file, pace) }
+		open = func() (*geo.Database, error) { return geo.Open(file, how) }
 	}
 	db, err := open()
 	if err != nil {
@@ -67,7 +68,7 @@ func openDatabase(c *Config, file string, pace geo.Pace) (*geo.Database, *dnsser
 func (l *geoLoader) load() (*dnsserver.Places, error) {
 	var bad error
 	for _, file := range slices.Compact([]string{l.config.GeoDatabase, l.config.keptDatabase(), ""}) {
-		db, places, err := openDatabase(l.config, file, geo.Fast)
+		db, places, err := openDatabase(l.config, file, pace.Fast)
 		if err == nil {
 			l.took(db, file, bad)
 			if file != "" && bad == nil {
@@ -159,7 +160,7 @@ func (l *geoLoader) again() {
 	if l.config.GeoDatabase == "" {
 		return
 	}
-	db, places, err := openDatabase(l.config, l.config.GeoDatabase, geo.Gentle)
+	db, places, err := openDatabase(l.config, l.config.GeoDatabase, pace.Gentle)
 	if err != nil {
 		l.log.Error().Err(err).Msg("the geo database is bad: the one before stays in force")
 		l.took(nil, "", err)
