@@ -27,7 +27,7 @@ type Pacer struct {
 }
 
 const (
-	stint = 200 * time.Microsecond
+	stint = 100 * time.Microsecond
 	rest  = 50 * time.Microsecond
 )
 
@@ -40,7 +40,7 @@ func (p *Pacer) Pace() Pace { return p.pace }
 // Step is called between pieces of work of at most ten microseconds or so.
 func (p *Pacer) Step() {
 	if p.pace == Gentle {
-		if p.steps++; p.steps%16 == 0 {
+		if p.steps++; p.steps%8 == 0 {
 			p.Look()
 		}
 	}

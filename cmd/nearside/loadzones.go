@@ -85,7 +85,7 @@ func (l *zoneLoader) run(ctx context.Context) {
 			}
 		case <-retry.C:
 			if l.store.Unkept() > 0 {
-				l.store.Keep()
+				l.keep()
 			}
 		case job := <-l.jobs:
 			if job.accept {
