@@ -80,7 +80,7 @@ func (f *files) same(again *files) bool {
 
 // forget lets go of the texts.
 func (f *files) forget() {
-	f.forgotten = true
+	f.forgotten, f.source, f.pace = true, nil, nil
 	for i := range f.list {
 		if copied, ok := f.list[i].text.(io.Closer); ok {
 			copied.Close()

@@ -62,7 +62,6 @@ func newZoneLoader(c *Config, log zerolog.Logger, publish func(*zones.View)) *zo
 
 // load reads everything and returns what to serve.
 func (l *zoneLoader) load() *zones.View {
-	defer thrifty()()
 	view := l.store.ReloadAll()
 	l.finished(view)
 	return view
@@ -70,7 +69,7 @@ func (l *zoneLoader) load() *zones.View {
 
 // run reads again what changed or was asked for, until ctx ends.
 func (l *zoneLoader) run(ctx context.Context) {
-	l.keep() // what load found
+	l.store.Keep() // what load found
 	retry := time.NewTicker(retryKeeping)
 	defer retry.Stop()
 	for {
@@ -85,7 +84,7 @@ func (l *zoneLoader) run(ctx context.Context) {
 			}
 		case <-retry.C:
 			if l.store.Unkept() > 0 {
-				l.keep()
+				l.store.Keep()
 			}
 		case job := <-l.jobs:
 			if job.accept {
@@ -137,31 +136,10 @@ func (l *zoneLoader) reload(ctx context.Context, accept bool, zone string) error
 
 // serve reloads, hands the view on, and keeps what is new in it when that is done.
 func (l *zoneLoader) serve(reload func() *zones.View) {
-	defer thrifty()()
 	view := reload()
 	l.publish(view)
 	l.finished(view)
-	l.keep()
-}
-
-// keep writes what is new to the disk.
-func (l *zoneLoader) keep() {
-	defer thrifty()()
 	l.store.Keep()
-}
-
-// loadGCPercent is by how much the heap may grow between two collections while
-// zones are loaded. What a load leaves behind are a few large pieces without
-// pointers: to collect them early costs little, and else the heap would double.
-const loadGCPercent = 10
-
-// thrifty makes the collector do that until the function that it returns is called.
-func thrifty() (restore func()) {
-	usual := debug.SetGCPercent(loadGCPercent)
-	if usual >= 0 && usual < loadGCPercent {
-		debug.SetGCPercent(usual)
-	}
-	return func() { debug.SetGCPercent(usual) }
 }
 
 // retryKeeping is how often zones that could not be kept on disk are tried again.
