@@ -38,6 +38,7 @@ func (b *bench) drains() error {
 		if o.drain == nil {
 			continue
 		}
+		b.announce("drain, %s", o.name)
 		list, err := b.drainsOf(o)
 		if err != nil {
 			return fmt.Errorf("%s: %w", o.name, err)
@@ -48,6 +49,11 @@ func (b *bench) drains() error {
 		for _, d := range list {
 			worst.gap = max(worst.gap, d.gap)
 			lost += d.lost
+		}
+		if o.name == nearside.name {
+			b.atMost("drain: p99 ms from the put to the last old answer", 5, ms(list[len(list)*99/100].lastOld))
+			b.atMost("drain: longest gap between answers, ms", 5, ms(worst.gap))
+			b.atMost("drain: answers lost", 0, float64(lost))
 		}
 		t.add(o.name, len(list), ms(list[len(list)/2].lastOld), ms(list[len(list)*99/100].lastOld), ms(list[len(list)-1].lastOld), ms(worst.gap), lost)
 	}
@@ -80,6 +86,7 @@ func (b *bench) drainsOf(o peer) ([]drained, error) {
 		if err != nil {
 			return nil, err
 		}
+		b.dot()
 		if n > 0 { // the first has to connect
 			list = append(list, d)
 		}

@@ -28,6 +28,8 @@ type bench struct {
 	clients    []client
 	configured int    // servers, so far
 	only       string // names of peers, besides the echo and nearside
+	began      time.Time
+	verdicts   []verdict
 }
 
 // sections are the tables, in the order of printing.
@@ -61,7 +63,7 @@ func run() error {
 	for _, s := range sections {
 		names = append(names, s.name)
 	}
-	b := &bench{clients: newClients(64)}
+	b := &bench{clients: newClients(64), began: time.Now()}
 	flag.IntVar(&b.rounds, "rounds", 9, "rounds; medians of them are shown")
 	flag.DurationVar(&b.span, "span", time.Second, "how long a round measures each server")
 	flag.StringVar(&b.serverCore, "server-core", "0", "the core of the server")
@@ -97,6 +99,7 @@ func run() error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
+	b.printVerdicts()
 	return nil
 }
 

@@ -42,11 +42,19 @@ func (b *bench) reloads() error {
 		return err
 	}
 	defer l.close()
+	b.announce("reload, %d queries a second without", highRate)
+	var calm, latency histogram
+	if err := l.open(highRate, reloadTime, calm.add); err != nil {
+		return err
+	}
+	if err := l.settle(); err != nil {
+		return err
+	}
+	l.tally()
 	full, err := b.reloadUnder(l, s, "full", func() error { return l.closed(reloadTime) })
 	if err != nil {
 		return err
 	}
-	var latency histogram
 	paced, err := b.reloadUnder(l, s, "paced", func() error { return l.open(highRate, reloadTime, latency.add) })
 	if err != nil {
 		return err
@@ -71,12 +79,17 @@ func (b *bench) reloads() error {
 	t.add("p50 us at 20,000 a second", latency.quantile(0.5))
 	t.add("p99 us", latency.quantile(0.99))
 	t.add("p99.9 us", latency.quantile(0.999))
+	t.add("p99 us without a reload", calm.quantile(0.99))
 	t.add("stops of the world", len(pauses))
 	t.add(fmt.Sprintf("of them over %.1f ms", longPause), long)
 	t.add("longest, ms", worst)
 	t.add("PSS MiB before, settled", int(settled>>20))
 	t.add("RSS MiB, peak from then on", int(peak>>20))
 	t.print()
+	b.atMost("reload: stops of the world over 0.5 ms", 0, float64(long))
+	b.atMost("reload: wrong answers, and queries lost at 20,000 a second", 0, float64(full.wrong+paced.wrong+paced.lost))
+	b.atMost("reload: p99 over that without one, in ms", 1, float64(latency.quantile(0.99)-calm.quantile(0.99))/1e6)
+	b.atMost("reload: peak of the memory, to before", 2, float64(peak)/float64(settled))
 	return nil
 }
 
@@ -86,7 +99,9 @@ const reloadTime = 4 * time.Second
 
 // reloadUnder changes the zone and asks meanwhile, once a round.
 func (b *bench) reloadUnder(l *load, s *server, name string, ask func() error) (t tally, err error) {
+	b.announce("reload, %s", name)
 	for n := range b.rounds {
+		b.dot()
 		if err := b.ctx.Err(); err != nil {
 			return t, err
 		}

@@ -24,7 +24,9 @@ func (b *bench) starts() error {
 	}
 	defer stop()
 	rounds := make([][]begun, len(list))
+	b.announce("start, %s", p)
 	for range b.rounds {
+		b.dot()
 		for i, o := range list {
 			if err := b.ctx.Err(); err != nil {
 				return err
@@ -48,6 +50,8 @@ func (b *bench) starts() error {
 			fmt.Sprint(medianOf(rounds[i], func(r begun) int64 { return r.memory })>>20))
 	}
 	t.print()
+	b.atMost(string(p)+": seconds to ready on two cores", 1.2, medianOf(rounds[0], func(r begun) float64 { return r.ready.Seconds() }))
+	b.atMost(string(p)+": PSS, settled, in MB", 120, float64(medianOf(rounds[0], func(r begun) int64 { return r.memory }))/1e6)
 	return nil
 }
 

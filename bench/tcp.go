@@ -30,7 +30,9 @@ func (b *bench) tcp() error {
 	return b.with(list, p, func(f fleet) error {
 		asked := p.questions()
 		rounds := make([][]saturation, len(f))
+		b.announce("tcp")
 		for range b.rounds {
+			b.dot()
 			for i, s := range f {
 				if err := b.ctx.Err(); err != nil {
 					return err
@@ -48,6 +50,12 @@ func (b *bench) tcp() error {
 			each, err := b.idleMemory(s, &asked[0])
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			switch s.name {
+			case nearside.name:
+				b.atMost("tcp: octets per idle connection", 8192, float64(each))
+			case nsd.name:
+				b.atLeast("tcp: answers per second, to NSD", 0.8, ratio(rounds[0], rounds[i], saturation.rate))
 			}
 			t.add(s.name, ratio(rounds[0], rounds[i], saturation.perSecond), int(medianOf(rounds[i], saturation.perSecond)), int(medianOf(rounds[i], saturation.rate)), each)
 		}

@@ -63,8 +63,16 @@ func (b *bench) throughput() error {
 	return nil
 }
 
+// wanted is what nearside is to answer per CPU-second, of what another does.
+var wanted = map[profile]map[string]float64{
+	static:   {echo.name: 0.85, gdnsd.name: 1, knot.name: 1.25, nsd.name: 1.4},
+	bySource: {echo.name: 0.85, gdnsd.name: 1},
+	byECS:    {echo.name: 0.85, gdnsd.name: 1, knot.name: 1.6},
+}
+
 func (b *bench) throughputOf(p profile) error {
 	return b.with(b.chosen(p), p, func(f fleet) error {
+		b.announce("throughput, %s", p)
 		rounds, err := b.saturateAll(f, p)
 		if err != nil {
 			return err
@@ -80,6 +88,9 @@ func (b *bench) throughputOf(p profile) error {
 				medianOf(own, func(r saturation) float64 { return r.total.Seconds() / r.span.Seconds() }),
 				medianOf(own, func(r saturation) float64 { return r.idle }),
 				medianOf(own, func(r saturation) int { return r.lost }))
+			if least, ok := wanted[p][s.name]; ok {
+				b.atLeast(fmt.Sprintf("%s: answers per CPU-second, to %s", p, s.name), least, ratio(rounds[1], own, saturation.perSecond))
+			}
 		}
 		t.print()
 		return nil
@@ -104,6 +115,7 @@ func interleave[R any](b *bench, f fleet, p profile, clients []client, measure f
 		loads[i] = l
 	}
 	for round := range b.rounds {
+		b.dot()
 		for i := range f {
 			i = (i + round) % len(f) // nobody is always first
 			if err := b.ctx.Err(); err != nil {

@@ -32,6 +32,7 @@ func (b *bench) workers() error {
 		defer s.process.stop()
 		f = append(f, s)
 	}
+	b.announce("workers")
 	rounds, err := interleave(b, f, p, b.clients[:clients], func(i int, l *load) (saturation, error) {
 		l.window = window
 		return b.saturate(l, f[i])
@@ -45,5 +46,6 @@ func (b *bench) workers() error {
 			medianOf(rounds[i], func(r saturation) float64 { return r.total.Seconds() / r.span.Seconds() }))
 	}
 	t.print()
+	b.atLeast("two workers: answers per CPU-second, to one", 0.95, ratio(rounds[1], rounds[0], saturation.perSecond))
 	return nil
 }
