@@ -30,6 +30,7 @@ type Server struct {
 	log      zerolog.Logger
 
 	workers   []*udpWorker
+	lingering atomic.Int32 // sockets that do, see udpSocket
 	listeners []net.Listener
 	streams   *streams
 	addrs     []netip.AddrPort
@@ -168,7 +169,7 @@ func bindError(network, addr string, err error) error {
 
 // bindUDP opens one socket for each core on the same address.
 func (s *Server) bindUDP(at netip.AddrPort) (workers []*udpWorker, err error) {
-	for range runtime.GOMAXPROCS(0) {
+	for range cores {
 		w, err := newUDPWorker(s, at)
 		if err != nil {
 			for _, w := range workers {
@@ -203,6 +204,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.release()
 		return nil
 	}
+	runtime.GOMAXPROCS(cores + 1) // as workers may linger, see udpSocket
 	var running sync.WaitGroup
 	failed := make(chan error, len(s.workers))
 	for _, w := range s.workers {

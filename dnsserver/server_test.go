@@ -171,8 +171,6 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
-// While snapshots are swapped, every answer is of the old or the new one, and
-// no query sent after a new answer was received gets an old one.
 // TestWakeAfterBurst: a worker that was too busy to be told of datagrams is told
 // again when it has nothing to do.
 func TestWakeAfterBurst(t *testing.T) {
@@ -218,6 +216,8 @@ func TestWakeAfterBurst(t *testing.T) {
 	}
 }
 
+// While snapshots are swapped, every answer is of the old or the new one, and
+// no query sent after a new answer was received gets an old one.
 func TestSwapUnderLoad(t *testing.T) {
 	s, b := serveBench(t, "127.0.0.1:0")
 	b.change(t, []string{"drain", "us-east"})

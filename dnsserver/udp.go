@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,12 +27,14 @@ const (
 	// receiveBuffer is asked of the kernel: 10 ms of queries at full speed, where
 	// the default holds 1 ms.
 	receiveBuffer = 4 << 20
-	// yieldEvery is after how many full batches the worker lets others have
-	// its core: raw system calls do not tell the scheduler.
-	yieldEvery = 64
-	// busyAfter is after how many batches without a pause the worker need not be
-	// told of datagrams.
+	// soon is how quickly after another a batch comes on a busy socket, and busyAfter
+	// how many in a row make it one.
+	soon      = time.Millisecond
 	busyAfter = 8
+	// turn is how long a worker goes on until it parks once and so lets others have
+	// its core: raw system calls do not tell the scheduler, which would send it a signal
+	// after 10 ms.
+	turn = 5 * time.Millisecond
 	// lastBatches bounds what is still answered after a stop.
 	lastBatches = 256
 	// pause is how long a worker waits after an error of the socket that should
@@ -72,7 +73,9 @@ type udpWorker struct {
 	buffers  []byte // batch times stride
 	stride   int
 
-	wildcard bool // bound to all addresses: answer from the one that was asked
+	wildcard bool          // bound to all addresses: answer from the one that was asked
+	last     time.Duration // when the last batch was answered, since epoch
+	streak   int           // batches that came soon after one another
 	stopping atomic.Bool
 	drops    atomic.Uint64 // the kernel's drop counter as last read
 	fault    error         // why readable gave up
@@ -91,7 +94,7 @@ func newUDPWorker(s *Server, at netip.AddrPort) (*udpWorker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if w.socket, err = newUDPSocket(conn.(*net.UDPConn)); err != nil {
+	if w.socket, err = newUDPSocket(conn.(*net.UDPConn), &s.lingering); err != nil {
 		return nil, err
 	}
 	w.responder = newResponder(&w.counts, &s.clock, s.limits, s.log)
@@ -178,7 +181,10 @@ func (w *udpWorker) run() error {
 		}
 		time.Sleep(pause)
 	}
-	// What came before the stop is answered.
+	// What came before the stop is answered, and nothing waited for.
+	if w.socket.watch() != nil {
+		return nil
+	}
 	for range lastBatches {
 		n, err := w.receive()
 		if err != nil {
@@ -195,16 +201,16 @@ func (w *udpWorker) stop() error {
 	return w.socket.wakeForever()
 }
 
-// readable answers what has come until nothing is left, then has the caller
-// wait (see udpSocket): while packets come there is no wake-up to pay
-// for, and while none comes no core is used. It returns true on an error.
+// readable answers what has come, and what follows soon if the socket is busy. Then
+// it has the caller park (see udpSocket). It returns true on an error.
 func (w *udpWorker) readable() bool {
-	for round := 1; ; round++ {
+	began := sinceEpoch()
+	for more := true; more; {
 		n, err := w.receive()
 		switch {
 		case err == unix.EAGAIN:
-			w.fault = w.socket.watch()
-			return w.fault != nil
+			more = false
+			continue
 		case err == unix.EINTR:
 			continue
 		case err != nil:
@@ -216,18 +222,40 @@ func (w *udpWorker) readable() bool {
 		if w.stopping.Load() {
 			return false
 		}
-		if round == busyAfter {
-			if w.fault = w.socket.unwatch(); w.fault != nil {
-				return true
-			}
-		}
-		if round%yieldEvery == 0 {
-			runtime.Gosched()
+		if more, w.fault = w.goOn(n, began); w.fault != nil {
+			return true
 		}
 	}
+	w.fault = w.socket.watch()
+	return w.fault != nil
 }
 
-// receive takes up to batch datagrams from the kernel without waiting.
+// goOn reports whether to receive again after a batch of n, rather than park.
+func (w *udpWorker) goOn(n int, began time.Duration) (bool, error) {
+	now := sinceEpoch()
+	if w.streak++; now-w.last > soon {
+		w.streak = 0
+	}
+	w.last = now
+	if now-began > turn {
+		return false, nil
+	}
+	if w.streak >= busyAfter {
+		if err := w.socket.linger(); err != nil {
+			return false, err
+		}
+	}
+	// When a batch was not full, the kernel has seen that nothing is left.
+	return n == batch || !w.socket.watched, nil
+}
+
+// epoch is what sinceEpoch counts from. It reads one clock, where time.Now reads two.
+var epoch = time.Now()
+
+func sinceEpoch() time.Duration { return time.Since(epoch) }
+
+// receive takes up to batch datagrams from the kernel. It waits a little for the
+// first if the socket lingers.
 func (w *udpWorker) receive() (int, error) {
 	if w.wildcard {
 		for i := range batch {
@@ -235,11 +263,7 @@ func (w *udpWorker) receive() (int, error) {
 			h.Control, h.Controllen = &w.controls[i][0], controlSize
 		}
 	}
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(w.socket.fd), uintptr(unsafe.Pointer(&w.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
+	return w.socket.receive(&w.in)
 }
 
 // serve answers the n datagrams received, all from one snapshot.
