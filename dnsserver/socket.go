@@ -26,8 +26,9 @@ import (
 // The scheduler does not know of that call, so who lingers keeps what Go calls a P,
 // the right to run. Serve makes one more of them than there are cores, for all
 // others, and no more sockets linger at a time than there are cores. When the world is
-// to stop, the scheduler sends a signal to the thread, again and again, and a call with
-// a time limit ends then rather than go on (signal(7), "never restarted").
+// to stop, or the thread was long at it, the scheduler sends it a signal, again and
+// again, and a call with a time limit ends then rather than go on (signal(7), "never
+// restarted").
 type udpSocket struct {
 	fd    int
 	local net.Addr
@@ -123,11 +124,12 @@ func (s *udpSocket) linger() error {
 	if n := s.lingering.Load(); n >= int32(cores) || !s.lingering.CompareAndSwap(n, n+1) {
 		return nil
 	}
-	err := s.control(unix.EPOLL_CTL_DEL)
-	if err != nil {
+	if err := s.control(unix.EPOLL_CTL_DEL); err != nil {
 		s.lingering.Add(-1)
+		return err
 	}
-	return err
+	runtime.Gosched() // starts a thread that polls for all others, as this one may have done
+	return nil
 }
 
 func (s *udpSocket) control(op int) error {

@@ -1,13 +1,16 @@
 package dnsserver
 
 import (
+	"context"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,7 +52,7 @@ func (a *asker) ask(n int) {
 func TestEveryPace(t *testing.T) {
 	s, _ := serveBench(t, "127.0.0.1:0")
 	a := newAsker(t, s.Addrs()[0])
-	pauses := []time.Duration{0, 0, 20 * time.Microsecond, soon / 2, 2 * soon, turn, turn + patient, 3 * turn}
+	pauses := []time.Duration{0, 0, 20 * time.Microsecond, soon / 2, 2 * soon, patient, 5 * patient, 20 * patient}
 	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
 		pause := pauses[rand.IntN(len(pauses))]
 		for range 1 + rand.IntN(2*busyAfter) {
@@ -81,6 +84,44 @@ func TestLingering(t *testing.T) {
 	}
 	for poll := time.Tick(time.Millisecond); s.lingering.Load() > 0; {
 		<-poll
+	}
+}
+
+// TestBurstWithoutLingering: what comes in full batches for long is
+// answered to its end, also where no socket may linger.
+func TestBurstWithoutLingering(t *testing.T) {
+	s, err := Listen([]string{"127.0.0.1:0"}, DefaultLimits, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Swap(steeredBench(t).snapshot)
+	s.lingering.Store(int32(cores))
+	a := newAsker(t, s.Addrs()[0])
+	const burst = 8192
+	for range burst { // they wait in the socket until Serve
+		if _, err := a.conn.Write(a.query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	done.Go(func() {
+		if err := s.Serve(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	defer func() { cancel(); done.Wait() }()
+	limit := time.After(10 * time.Second)
+	for poll := time.Tick(time.Millisecond); ; {
+		c := s.Counters()
+		if c.Received+c.KernelDrops == burst {
+			break
+		}
+		select {
+		case <-poll:
+		case <-limit:
+			t.Fatalf("%d of %d received, %d dropped by the kernel", c.Received, burst, c.KernelDrops)
+		}
 	}
 }
 

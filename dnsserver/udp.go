@@ -31,10 +31,6 @@ const (
 	// how many in a row make it one.
 	soon      = time.Millisecond
 	busyAfter = 8
-	// turn is how long a worker goes on until it parks once and so lets others have
-	// its core: raw system calls do not tell the scheduler, which would send it a signal
-	// after 10 ms.
-	turn = 5 * time.Millisecond
 	// lastBatches bounds what is still answered after a stop.
 	lastBatches = 256
 	// pause is how long a worker waits after an error of the socket that should
@@ -204,13 +200,12 @@ func (w *udpWorker) stop() error {
 // readable answers what has come, and what follows soon if the socket is busy. Then
 // it has the caller park (see udpSocket). It returns true on an error.
 func (w *udpWorker) readable() bool {
-	began := sinceEpoch()
-	for more := true; more; {
+	for w.fault = nil; w.fault == nil; {
 		n, err := w.receive()
 		switch {
 		case err == unix.EAGAIN:
-			more = false
-			continue
+			w.fault = w.socket.watch()
+			return w.fault != nil
 		case err == unix.EINTR:
 			continue
 		case err != nil:
@@ -222,31 +217,25 @@ func (w *udpWorker) readable() bool {
 		if w.stopping.Load() {
 			return false
 		}
-		if more, w.fault = w.goOn(n, began); w.fault != nil {
-			return true
+		switch {
+		case !w.socket.watched:
+		case w.busy():
+			w.fault = w.socket.linger()
+		case n < batch: // so the kernel has seen that nothing is left
+			return false
 		}
 	}
-	w.fault = w.socket.watch()
-	return w.fault != nil
+	return true
 }
 
-// goOn reports whether to receive again after a batch of n, rather than park.
-func (w *udpWorker) goOn(n int, began time.Duration) (bool, error) {
+// busy reports whether batches come one soon after another.
+func (w *udpWorker) busy() bool {
 	now := sinceEpoch()
 	if w.streak++; now-w.last > soon {
 		w.streak = 0
 	}
 	w.last = now
-	if now-began > turn {
-		return false, nil
-	}
-	if w.streak >= busyAfter {
-		if err := w.socket.linger(); err != nil {
-			return false, err
-		}
-	}
-	// When a batch was not full, the kernel has seen that nothing is left.
-	return n == batch || !w.socket.watched, nil
+	return w.streak >= busyAfter
 }
 
 // epoch is what sinceEpoch counts from. It reads one clock, where time.Now reads two.
