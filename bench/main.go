@@ -67,7 +67,7 @@ func run() error {
 	}
 	b := &bench{clients: newClients(64), began: time.Now()}
 	flag.IntVar(&b.rounds, "rounds", 9, "rounds; medians of them are shown")
-	flag.DurationVar(&b.span, "span", time.Second, "how long a round measures each server")
+	flag.DurationVar(&b.span, "span", 700*time.Millisecond, "how long a round measures each server")
 	flag.StringVar(&b.serverCore, "server-core", "0", "the core of the server")
 	flag.StringVar(&b.loadCore, "load-core", "1", "the core of the load")
 	flag.StringVar(&b.only, "peers", "", "measure only these beside nearside, separated by commas; empty: all")
