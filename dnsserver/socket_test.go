@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -47,6 +48,19 @@ func (a *asker) ask(n int) {
 	}
 }
 
+// crowd makes the socket busy, however slow the machine is: what it sends is met with
+// silence, so that no answer is lost for want of room.
+func (a *asker) crowd() {
+	a.t.Helper()
+	response := slices.Clone(a.query)
+	response[2] |= flagQR
+	for range 2 * busyAfter * batch {
+		if _, err := a.conn.Write(response); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+}
+
 // TestEveryPace: whatever the pauses between queries, and so whichever way the worker
 // waits when the next one comes, all are answered before another is sent.
 func TestEveryPace(t *testing.T) {
@@ -73,13 +87,14 @@ func TestLingering(t *testing.T) {
 		}
 	}
 	most := int32(0)
-	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(time.Second); most == 0 || time.Now().Before(end); {
 		for _, a := range askers {
+			a.crowd()
 			a.ask(1)
 			most = max(most, s.lingering.Load())
 		}
 	}
-	if most < 1 || most > int32(cores) {
+	if most > int32(cores) {
 		t.Errorf("%d sockets linger on %d cores", most, cores)
 	}
 	for poll := time.Tick(time.Millisecond); s.lingering.Load() > 0; {
@@ -128,7 +143,7 @@ func TestBurstWithoutLingering(t *testing.T) {
 // TestStopTheWorldWhileLingering: who waits for datagrams holds up nobody, however
 // long that may take.
 func TestStopTheWorldWhileLingering(t *testing.T) {
-	const limit = 20 * time.Second
+	const limit = 2 * time.Minute
 	s, _ := serveBench(t, "127.0.0.1:0")
 	bePatient := func(limit time.Duration) {
 		value := unix.NsecToTimeval(int64(limit))
@@ -141,12 +156,11 @@ func TestStopTheWorldWhileLingering(t *testing.T) {
 	bePatient(limit)
 	a := newAsker(t, s.Addrs()[0])
 	for s.lingering.Load() == 0 {
+		a.crowd()
 		a.ask(1)
 	}
 	began := time.Now()
-	for range 10 {
-		runtime.GC()
-	}
+	runtime.GC()
 	if took := time.Since(began); took > limit/2 {
 		t.Errorf("collecting garbage took %v", took)
 	}
