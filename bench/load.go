@@ -95,6 +95,7 @@ func (l *load) closed(d time.Duration) error {
 				s.lastSeen = now
 			} else if now-s.lastSeen > int64(grace) {
 				s.giveUp()
+				s.lastSeen = now // or it would give up all that follows, too
 			}
 			for s.pending < batch && s.waiting < l.window {
 				s.enqueue(l.next(), now)
