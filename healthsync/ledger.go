@@ -109,7 +109,7 @@ func (l *ledger) transact(writes []write, now time.Time) {
 				}
 				l.remove(w)
 			}
-		case l.waiting[w.key].key != "":
+		case l.waiting[w.key].key != "" && l.needsPast(w):
 			l.await(w, l.waiting[w.key].until)
 		default:
 			l.put(w, l.entries[w.key], now)
