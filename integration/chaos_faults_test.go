@@ -272,7 +272,7 @@ func (tr *trial) fullDisk(random *rand.Rand) fault {
 func (tr *trial) replaceZone(random *rand.Rand) fault {
 	g, bad := tr.oneServer(random), random.IntN(2) == 0
 	serial := random.Uint32N(1 << 30)
-	text := strings.Replace(zone(chaosRegions), " 1 3600 ", fmt.Sprintf(" %d 3600 ", serial), 1)
+	text := strings.Replace(chaosZone(), " 1 3600 ", fmt.Sprintf(" %d 3600 ", serial), 1)
 	f := fault{kind: "a zone is replaced", on: fmt.Sprintf("%s, bad %v", g.name, bad), claims: []string{"files of " + g.name}}
 	f.strike = func() {
 		if bad {
@@ -359,6 +359,48 @@ func (tr *trial) leaseStorm(*rand.Rand) fault {
 			tr.note("leases are granted")
 		})
 	}}
+}
+
+// silentRegion has the agent of a region die: its key goes with the lease.
+func (tr *trial) silentRegion(random *rand.Rand) fault {
+	a := tr.agents[random.IntN(len(tr.agents))]
+	return fault{
+		kind: "a region falls silent", on: a.region, claims: []string{"agents"},
+		strike: func() {
+			a.live(false)
+			tr.revoke(a)
+		},
+		heal: func() { a.live(true) },
+	}
+}
+
+// silentRegions has the heartbeats of all regions end at one moment, as a lease
+// storm does.
+func (tr *trial) silentRegions(*rand.Rand) fault {
+	return fault{
+		kind: "all heartbeats stop at once", on: strings.Join(beatingRegions, ","), claims: []string{"agents"},
+		strike: func() {
+			for _, a := range tr.agents {
+				a.live(false)
+			}
+			tr.revoke(tr.agents...)
+		},
+		heal: func() {
+			for _, a := range tr.agents {
+				a.live(true)
+			}
+		},
+	}
+}
+
+// revoke ends the leases of agents, if etcd takes that.
+func (tr *trial) revoke(agents ...*agent) {
+	tr.later(writeLimit, func(ctx context.Context) {
+		for _, a := range agents {
+			_, err := tr.etcd.Revoke(ctx, a.current())
+			tr.note("%s: heartbeat ends: %v", a.region, err)
+		}
+	})
 }
 
 // blindProber has one prober see nothing but sick regions.

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -52,162 +51,30 @@ func nameOf(regions []region, i int) string {
 	return regions[i].name
 }
 
-// standing is what votes make of a region. A tie leaves it as it was, which
-// depends on who saw what: the model does not know then.
-type standing int
-
-const (
-	isUp standing = iota
-	isDown
-	unsure
-)
-
-// content is what etcd holds, as docs/state.md has it read: the slow and
-// obvious way.
-type content struct {
-	drained map[string]bool            // by region; false: there is a key that says so
-	held    map[string]bool            // drains that were all deleted at once
-	votes   map[string]map[string]bool // by region and reporter: down
-}
-
-func newContent() *content {
-	return &content{drained: make(map[string]bool), held: make(map[string]bool), votes: make(map[string]map[string]bool)}
-}
-
-// apply enters what happened at one revision.
-func (c *content) apply(events []*clientv3.Event) {
-	var lost []string
-	for _, e := range events {
-		key, ours := strings.CutPrefix(string(e.Kv.Key), "/nearside/regions/")
-		if !ours {
-			continue
-		}
-		parts := strings.Split(key, "/")
-		deleted := e.Type == clientv3.EventTypeDelete
-		switch {
-		case len(parts) == 2 && parts[1] == "drain" && deleted:
-			if c.drained[parts[0]] {
-				lost = append(lost, parts[0])
-			}
-			delete(c.drained, parts[0])
-		case len(parts) == 2 && parts[1] == "drain":
-			if on, understood := meansDrain(string(e.Kv.Value)); understood {
-				c.drained[parts[0]] = on
-			} else if c.held[parts[0]] {
-				c.drained[parts[0]] = true // as before
-			}
-			delete(c.held, parts[0])
-		case len(parts) == 3 && parts[1] == "health" && deleted:
-			delete(c.votes[parts[0]], parts[2])
-		case len(parts) == 3 && parts[1] == "health":
-			if down, understood := meansDown(string(e.Kv.Value)); understood {
-				if c.votes[parts[0]] == nil {
-					c.votes[parts[0]] = make(map[string]bool)
-				}
-				c.votes[parts[0]][parts[2]] = down
-			}
-		}
-	}
-	if len(lost) > 1 && !slices.ContainsFunc(chaosRegions, func(r region) bool { return c.drained[r.name] }) {
-		for _, name := range lost {
-			c.held[name] = true
-		}
-	}
-}
-
-func meansDrain(value string) (on, understood bool) {
-	if isRubbish(value) {
-		return false, false
-	}
-	switch value {
-	case "", "true", "100%":
-		return true, true
-	case "false", "0%":
-		return false, true
-	}
-	var fields struct{ Reason, By string }
-	return true, json.Unmarshal([]byte(value), &fields) == nil
-}
-
-func meansDown(value string) (down, understood bool) {
-	if isRubbish(value) || value == "" {
-		return false, false
-	}
-	fields := struct{ Status string }{value}
-	if value[0] == '{' && json.Unmarshal([]byte(value), &fields) != nil {
-		return false, false
-	}
-	return fields.Status == "down", fields.Status == "down" || fields.Status == "up"
-}
-
-func isRubbish(value string) bool {
-	for _, r := range rubbish {
-		if value == r && r != "" {
-			return true
-		}
-	}
-	return false
-}
-
-// standing counts votes: more than half decide, and where there are two
-// reporters both.
-func (c *content) standing(name string) standing {
-	votes, down := c.votes[name], 0
-	for _, says := range votes {
-		if says {
-			down++
-		}
-	}
-	switch {
-	case len(votes) == 0 || 2*(len(votes)-down) > len(votes):
-		return isUp
-	case 2*down > len(votes):
-		return isDown
-	}
-	return unsure
-}
-
-// choices returns who may answer a client who tries the regions in that order:
-// the first that is up, else the first that is down but not drained.
-func (c *content) choices(order []int) (may choices) {
-	for _, class := range [][]standing{{isUp, unsure}, {isDown, unsure}} {
-		for _, i := range order {
-			name := chaosRegions[i].name
-			if s := c.standing(name); !c.drained[name] && !c.held[name] && slices.Contains(class, s) {
-				may |= only(i)
-				if s != unsure {
-					return may
-				}
-			}
-		}
-	}
-	if may == 0 {
-		may = only(none)
-	}
-	return may
-}
-
 // outlook is what follows from the content since a revision.
 type outlook struct {
 	revision int64
 	// began is when the write of that revision began. Nobody can have answered
 	// from it before.
-	began time.Duration
-	may   []choices // by place
+	began     time.Duration
+	prospects []prospect // by service, then region
 }
 
 // history is everything that was ever written to etcd, and who may answer what
 // after each revision. The first outlook of each cluster is that of nothing.
 type history struct {
 	clock func() time.Duration
+	wall  func(time.Time) time.Duration
 	note  func(format string, arguments ...any)
+	fault func(format string, arguments ...any)
 
 	mu       sync.Mutex
-	orders   [][]int     // by place: in which order clients try the regions
-	clusters [][]outlook // by cluster, then in the order of revisions
-	content  *content    // of the last cluster
-	read     int64       // the last revision of that
-	rotten   int64       // the first revision since which a drain is rubbish; 0 if none is
+	orders   [][]int       // by place: in which order clients try the regions
+	clusters [][]outlook   // by cluster, then in the order of revisions
+	content  *content      // of the last cluster
+	read     int64         // the last revision of that
+	latest   time.Duration // when its write began, at the earliest
+	rotten   int64         // the first revision since which a drain is rubbish; 0 if none is
 	rubbish  map[string]int64
 	writes   map[*attempt]bool // under way, or of unknown outcome
 	done     map[int64]time.Duration
@@ -219,8 +86,10 @@ type attempt struct {
 	keys  []string
 }
 
-func newHistory(clock func() time.Duration, note func(string, ...any)) *history {
-	h := &history{clock: clock, note: note}
+// newHistory is given the clock of the trial, what that makes of the time of day,
+// and whom to tell of events and of what should not be.
+func newHistory(clock func() time.Duration, wall func(time.Time) time.Duration, note, fault func(string, ...any)) *history {
+	h := &history{clock: clock, wall: wall, note: note, fault: fault}
 	h.renew()
 	return h
 }
@@ -229,7 +98,7 @@ func newHistory(clock func() time.Duration, note func(string, ...any)) *history 
 func (h *history) renew() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.content, h.read, h.rubbish = newContent(), 0, make(map[string]int64)
+	h.content, h.read, h.latest, h.rubbish = newContent(h.wall, h.fault), 0, 0, make(map[string]int64)
 	h.writes, h.done = make(map[*attempt]bool), make(map[int64]time.Duration)
 	h.clusters = append(h.clusters, nil)
 	h.look(0, 0)
@@ -246,14 +115,24 @@ func (h *history) learn(orders [][]int) {
 
 // look adds an outlook if it differs from the last. The caller holds the mutex.
 func (h *history) look(revision int64, began time.Duration) {
-	may := make([]choices, len(h.orders))
-	for i, order := range h.orders {
-		may[i] = h.content.choices(order)
-	}
+	prospects := h.content.prospects()
 	outlooks := &h.clusters[len(h.clusters)-1]
-	if n := len(*outlooks); n == 0 || !slices.Equal((*outlooks)[n-1].may, may) {
-		*outlooks = append(*outlooks, outlook{revision, began, may})
+	if n := len(*outlooks); n == 0 || !slices.Equal((*outlooks)[n-1].prospects, prospects) {
+		*outlooks = append(*outlooks, outlook{revision, began, prospects})
 	}
+}
+
+// choices returns who may answer, by an outlook, those who ask for a service from
+// a place. The caller holds the mutex.
+func (h *history) choices(o outlook, service, place int, w window) choices {
+	order := h.orders[place]
+	if s := &chaosServices[service]; s.failover {
+		order = nil
+		for _, name := range s.members {
+			order = append(order, slices.IndexFunc(chaosRegions, func(r region) bool { return r.name == name }))
+		}
+	}
+	return choicesOf(o.prospects, service, order, w)
 }
 
 // begin is called before a write, end after it if the outcome is known. A write
@@ -311,10 +190,12 @@ func (h *history) hear(events []*clientv3.Event) {
 		if n < 0 {
 			n = len(events)
 		}
-		h.content.apply(events[:n])
+		// Revisions are made in order.
+		h.latest = max(h.latest, h.beganAt(revision, events[:n]))
+		h.content.apply(events[:n], h.latest, h.clock())
 		h.smell(events[:n])
 		h.read = revision
-		h.look(revision, h.beganAt(revision, events[:n]))
+		h.look(revision, h.latest)
 		events = events[n:]
 	}
 }
@@ -374,44 +255,70 @@ func (h *history) compactable() int64 {
 	return h.read
 }
 
-// allowed returns who may answer at a time, by somebody who has read up to
-// floor at least and no cluster after last.
-func (h *history) allowed(place int, floor position, last int, at time.Duration) (may choices) {
+// hearing is what somebody asked for and got an answer to.
+type hearing struct {
+	service, place int
+	floor          position // what the server had applied at least
+	last           int      // it has taken no cluster after this one
+	window                  // when it looked
+}
+
+// allowed returns who may answer a hearing.
+func (h *history) allowed(q hearing) (may choices) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for cluster := floor.cluster; cluster <= last; cluster++ {
-		outlooks := h.clusters[cluster]
-		first := 0
-		if cluster == floor.cluster {
-			first = h.seen(floor)
-		}
-		for i, v := range outlooks[first:] {
-			if i == 0 || v.began <= at {
-				may |= v.may[place]
-			}
-		}
-	}
+	h.each(q, func(o outlook) bool {
+		may |= h.choices(o, q.service, q.place, q.window)
+		return true
+	})
 	return may
 }
 
-// behind returns for how long, at a time, the region had been out of the
-// question by what was written to a cluster.
-func (h *history) behind(cluster, place, region int, at time.Duration) time.Duration {
+// explains reports whether a region may answer a hearing.
+func (h *history) explains(q hearing, region int) (found bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	since := at
-	for _, o := range slices.Backward(h.clusters[cluster]) {
-		if o.began > at {
-			continue
+	h.each(q, func(o outlook) bool {
+		found = h.choices(o, q.service, q.place, q.window).has(region)
+		return !found
+	})
+	return found
+}
+
+// each calls do with the outlooks from which a hearing may have been answered,
+// until it returns false. The caller holds the mutex.
+func (h *history) each(q hearing, do func(outlook) bool) {
+	for cluster := q.floor.cluster; cluster <= q.last; cluster++ {
+		outlooks, first := h.clusters[cluster], 0
+		if cluster == q.floor.cluster {
+			first = h.seen(q.floor)
 		}
-		if o.may[place].has(region) {
-			break
-		}
-		if o.began > 0 { // else there is no telling
-			since = o.began
+		for i, o := range outlooks[first:] {
+			if (i == 0 || o.began <= q.to) && !do(o) {
+				return
+			}
 		}
 	}
-	return at - since
+}
+
+// behind returns for how long, when a query was sent, the region had been out
+// of it by what was written to the last cluster.
+func (h *history) behind(q hearing, region int) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	since := q.from
+	for _, o := range slices.Backward(h.clusters[q.last]) {
+		if o.began > q.from {
+			continue
+		}
+		w := q.window
+		w.from = o.began
+		if h.choices(o, q.service, q.place, w).has(region) {
+			break
+		}
+		since = o.began
+	}
+	return q.from - since
 }
 
 // seen returns the number of the outlook at a position.
@@ -423,6 +330,29 @@ func (h *history) seen(p position) int {
 	return max(0, i-1)
 }
 
+// planned returns when a drain begins that certainly takes the region from a
+// service, by all that was written until a hearing was answered; 0 if there is none.
+func (h *history) planned(q hearing, region int) (at time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var last *outlook
+	several := false
+	h.each(q, func(o outlook) bool {
+		several = last != nil
+		last = &o
+		return !several
+	})
+	if several || last == nil {
+		return 0
+	}
+	for _, i := range []int{region, q.service*len(chaosRegions) + region} {
+		if p := last.prospects[i]; p.n == 1 && p.drains[0].percent == 100 && p.drains[0].at > q.to {
+			at = p.drains[0].at
+		}
+	}
+	return at
+}
+
 // same reports whether the same follows from both positions.
 func (h *history) same(p, q position) bool {
 	h.mu.Lock()
@@ -430,10 +360,42 @@ func (h *history) same(p, q position) bool {
 	return p.cluster == q.cluster && h.seen(p) == h.seen(q)
 }
 
-// latest returns who may answer by all that was read.
-func (h *history) latest(place int) choices {
+// now returns who may answer at this moment by all that was read.
+func (h *history) now(service, place int) choices {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	outlooks := h.clusters[len(h.clusters)-1]
-	return outlooks[len(outlooks)-1].may[place]
+	outlooks, now := h.clusters[len(h.clusters)-1], h.clock()
+	return h.choices(outlooks[len(outlooks)-1], service, place, window{now, now, now})
+}
+
+// restless says what is not recorded yet, or will change by itself. If there is
+// nothing, nobody knows more than what is recorded.
+func (h *history) restless() string {
+	const doubt = 100 * time.Millisecond
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.clock() - doubt
+	for i := range h.content.subjects {
+		s := &h.content.subjects[i]
+		out := s.isDrained().or(s.sick)
+		what := ""
+		switch {
+		case s.pending || s.n != 1:
+			what = "there is no verdict"
+		case now < max(s.drains[0].at, s.drains[0].until), now < s.since+chaosHold+chaosRamp:
+			what = "it is on its way"
+		case s.sick == unsure:
+			what = "it may be sick"
+		case s.drains[0].until > 0 && strings.Contains(s.to, "drained"), out != unsure && (out == yes) != isOut(s.to):
+			what = "out: " + []string{"no", "yes", "unsure"}[out]
+		}
+		if what != "" {
+			return fmt.Sprintf("%s %s: %s; as recorded it is %s", chaosServices[i/len(chaosRegions)].owner, chaosRegions[i%len(chaosRegions)].name, what, s.to)
+		}
+	}
+	for i := range h.content.subjects {
+		h.content.subjects[i].disturbed, h.content.subjects[i].moved = false, false
+	}
+	h.look(h.read, h.latest)
+	return ""
 }

@@ -27,6 +27,7 @@ const (
 type inquiry struct {
 	wire    []byte // its id is set for each query
 	place   int
+	service int // of a steered name
 	steered bool
 }
 
@@ -35,56 +36,65 @@ func newInquiries(t testing.TB) []inquiry {
 	t.Helper()
 	var list []inquiry
 	for place, subnet := range places {
-		for _, q := range []*dns.Msg{
-			query("play.bet.example.", dns.TypeA, subnet), query("play.bet.example.", dns.TypeAAAA, subnet),
-			query("www.bet.example.", dns.TypeA, subnet), query("plain.bet.example.", dns.TypeA, subnet),
-		} {
-			wire, err := q.Pack()
+		add := func(owner string, qtype uint16, service int, steered bool) {
+			wire, err := query(owner+".bet.example.", qtype, subnet).Pack()
 			if err != nil {
 				t.Fatal(err)
 			}
-			list = append(list, inquiry{wire, place, q.Question[0].Name != "plain.bet.example."})
+			list = append(list, inquiry{wire, place, service, steered})
 		}
+		for service, s := range chaosServices {
+			add(s.owner, dns.TypeA, service, true)
+			add(s.owner, dns.TypeAAAA, service, true)
+		}
+		add("www", dns.TypeA, 0, true)
+		add("plain", dns.TypeA, 0, false)
 	}
 	return list
 }
 
-// check returns the region of an answer, or none.
-func (q inquiry) check(wire []byte) (region int, err error) {
+// check returns the region of an answer, or none, and its TTL.
+func (q inquiry) check(wire []byte) (region int, ttl time.Duration, err error) {
 	var m dns.Msg
 	if err := m.Unpack(wire); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	// The question as it was asked: header and OPT apart.
 	end := bytes.IndexByte(q.wire[12:], 0) + 12 + 5
 	if !m.Response || !m.Authoritative || m.Rcode != dns.RcodeSuccess || len(wire) < end || !bytes.Equal(wire[12:end], q.wire[12:end]) {
-		return 0, fmt.Errorf("not an answer:\n%v", &m)
+		return 0, 0, fmt.Errorf("not an answer:\n%v", &m)
+	}
+	for _, rr := range m.Answer {
+		ttl = time.Duration(rr.Header().Ttl) * time.Second
 	}
 	found := addresses(&m)
 	switch {
 	case q.steered && len(found) == 0:
-		return none, nil
+		return none, 0, nil
 	case len(found) != 1:
-		return 0, fmt.Errorf("%d addresses:\n%v", len(found), &m)
+		return 0, 0, fmt.Errorf("%d addresses:\n%v", len(found), &m)
 	case !q.steered && found[0].String() != "198.51.100.1":
-		return 0, fmt.Errorf("another address:\n%v", &m)
+		return 0, 0, fmt.Errorf("another address:\n%v", &m)
 	case !q.steered:
-		return none, nil
+		return none, 0, nil
+	case ttl > chaosTTL:
+		return 0, 0, fmt.Errorf("a TTL of %v:\n%v", ttl, &m)
 	}
 	name := regionOf(chaosRegions, found[0])
 	for i, r := range chaosRegions {
 		if r.name == name {
-			return i, nil
+			return i, ttl, nil
 		}
 	}
-	return 0, fmt.Errorf("%s:\n%v", name, &m)
+	return 0, 0, fmt.Errorf("%s:\n%v", name, &m)
 }
 
 // ask is a query under way.
 type ask struct {
 	inquiry  int
 	sent     time.Duration
-	floor    position // what the server was known to have applied when it was sent
+	floor    position      // what the server was known to have applied when it was sent
+	back     time.Duration // time that passed until then may have brought regions back there
 	waiting  bool
 	answered bool
 }
@@ -95,6 +105,7 @@ type sighting struct {
 	ask
 	got    time.Duration
 	region int
+	ttl    time.Duration
 	last   int // the newest cluster that the server may have taken
 }
 
@@ -164,7 +175,8 @@ func (l *load) send(n int) {
 	l.sent++
 	id := uint16(l.sent)
 	binary.BigEndian.PutUint16(q.wire, id)
-	l.asks[id] = ask{inquiry: which, sent: l.trial.clock(), floor: l.server.applied(), waiting: true}
+	floor, back := l.server.applied()
+	l.asks[id] = ask{inquiry: which, sent: l.trial.clock(), floor: floor, back: back, waiting: true}
 	l.mu.Unlock()
 	// The error is that of an earlier query, to a server that was not there.
 	_, _ = l.conn.Write(q.wire)
@@ -205,11 +217,11 @@ func (l *load) take(wire []byte) {
 	l.answered++
 	l.late(*a, got, "answered after")
 	q := l.inquiries[a.inquiry]
-	region, err := q.check(wire)
+	region, ttl, err := q.check(wire)
 	if err != nil {
 		l.trial.breach("%s: %v", l.server.name, err)
 	} else if q.steered {
-		l.sightings = append(l.sightings, sighting{*a, got, region, l.server.newest()})
+		l.sightings = append(l.sightings, sighting{*a, got, region, ttl, l.server.newest()})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -21,13 +22,17 @@ const (
 
 // operator writes drains, one after another, whatever becomes of each.
 type operator struct {
-	trial *trial
-	tasks chan func(context.Context)
-	open  sync.WaitGroup
+	trial  *trial
+	tasks  chan func(context.Context)
+	open   sync.WaitGroup
+	config string // the file of those who are at no server
 }
 
 func newOperator(tr *trial) *operator {
-	return &operator{trial: tr, tasks: make(chan func(context.Context), 1000)}
+	o := &operator{trial: tr, tasks: make(chan func(context.Context), 1000), config: tr.papers + "/nearside.yaml"}
+	write(tr.t, o.config, configuration(setup{address: tr.outside.port(53), admin: tr.outside.port(8053), regions: chaosRegions,
+		etcd: tr.store.settings(), ttl: int(chaosTTL.Seconds()), rules: chaosRules()}))
+	return o
 }
 
 func (o *operator) run(ctx context.Context) {
@@ -94,46 +99,89 @@ func (o *operator) put(key, value string) int64 { return o.must(clientv3.OpPut(k
 
 func (o *operator) drain(region, value string) { o.put(drainKey(region), value) }
 
-func (o *operator) undrain(region string) { o.must(clientv3.OpDelete(drainKey(region))) }
+// undrain brings a region back without hold and ramp.
+func (o *operator) undrain(region string) {
+	o.must(clientv3.OpDelete(drainKey(region)), clientv3.OpPut("/nearside/transitions/"+region,
+		fmt.Sprintf(`{"from": "up", "to": "up", "since": %q}`, time.Now().UTC().Format(time.RFC3339Nano))))
+}
 
 func drainKey(region string) string { return "/nearside/regions/" + region + "/drain" }
 
-// act does something that operators do.
+// act does something that operators do. Times are counted from when it is done.
 func (o *operator) act(random *rand.Rand) (what string, task func(context.Context)) {
-	region := busyRegions[random.IntN(len(busyRegions))]
-	key := drainKey(region)
-	value := []string{"", "true", "100%", fmt.Sprintf(`{"reason": "fault %d", "by": "operator"}`, random.IntN(1000))}[random.IntN(4)]
-	switch random.IntN(10) {
+	path, key := o.target(random)
+	switch random.IntN(12) {
 	case 0, 1, 2:
-		what = fmt.Sprintf("drain %s with %q", region, value)
+		value := []string{"", "true", "100%", fmt.Sprintf(`{"reason": "fault %d", "by": "operator"}`, random.IntN(1000))}[random.IntN(4)]
+		what = fmt.Sprintf("drain %s with %q", path, value)
 		task = func(ctx context.Context) { o.try(ctx, what, clientv3.OpPut(key, value)) }
-	case 3, 4, 5:
-		what = "undrain " + region
-		task = func(ctx context.Context) { o.try(ctx, what, clientv3.OpDelete(key)) }
-	case 6:
-		what = "undrain " + region + " with false"
-		task = func(ctx context.Context) { o.try(ctx, what, clientv3.OpPut(key, "false")) }
-	case 7:
-		s := o.trial.servers[random.IntN(len(o.trial.servers))]
-		verb := []string{"drain", "undrain"}[random.IntN(2)]
-		what = fmt.Sprintf("nearside %s %s on %s", verb, region, s.name)
-		task = func(context.Context) {
-			o.trial.history.begin(key) // its revision is never known
-			err := s.nearside(verb, region).Run()
-			o.trial.note("operator: %s: %v", what, err)
+	case 3:
+		share, force := 1+random.IntN(99), random.IntN(3) == 0
+		what = fmt.Sprintf("drain %d%% of %s, by force %v", share, path, force)
+		task = func(ctx context.Context) {
+			o.try(ctx, what, clientv3.OpPut(key, fmt.Sprintf(`{"percent": %d, "force": %v}`, share, force)))
 		}
+	case 4:
+		in, lasting := time.Duration(random.IntN(3000))*time.Millisecond, time.Duration(500+random.IntN(3000))*time.Millisecond
+		what = fmt.Sprintf("drain %s in %v for %v", path, in, lasting)
+		task = func(ctx context.Context) {
+			at := time.Now().Add(in).UTC()
+			o.try(ctx, what, clientv3.OpPut(key, fmt.Sprintf(`{"at": %q, "until": %q}`, at.Format(time.RFC3339Nano), at.Add(lasting).Format(time.RFC3339Nano))))
+		}
+	case 5, 6, 7:
+		what = "undrain " + path
+		task = func(ctx context.Context) { o.try(ctx, what, clientv3.OpDelete(key)) }
+	case 8:
+		what = "undrain " + path + " with false"
+		task = func(ctx context.Context) { o.try(ctx, what, clientv3.OpPut(key, "false")) }
+	case 9, 10:
+		return o.command(random)
 	default:
 		kind := slices.Sorted(keysOf(rubbish))[random.IntN(len(rubbish))]
 		if rubbish[kind] == "" || len(rubbish[kind]) > 1<<20 {
 			kind = "a word"
 		}
 		if random.IntN(3) == 0 {
-			key = fmt.Sprintf("/nearside/regions/%s/health/p%d", region, 1+random.IntN(3))
+			key = strings.TrimSuffix(key, "drain") + fmt.Sprintf("health/p%d", 1+random.IntN(3))
 		}
 		what = fmt.Sprintf("rubbish, %s, at %s", kind, key)
 		task = func(ctx context.Context) { o.try(ctx, what, clientv3.OpPut(key, rubbish[kind])) }
 	}
 	return what, task
+}
+
+// target draws a region, or a service in a region, and its drain key.
+func (o *operator) target(random *rand.Rand) (path, key string) {
+	name := busyRegions[random.IntN(len(busyRegions))]
+	if s := chaosServices[random.IntN(len(chaosServices))]; s.has(name) && s.name != "" {
+		return s.name + "/" + name, "/nearside/services/" + s.name + "/" + name + "/drain"
+	}
+	return name, drainKey(name)
+}
+
+// command draws a command of nearside that writes a drain.
+func (o *operator) command(random *rand.Rand) (what string, task func(context.Context)) {
+	path, key := o.target(random)
+	service, name, of := strings.Cut(path, "/")
+	arguments := []string{[]string{"drain", "undrain"}[random.IntN(2)], path}
+	if of {
+		arguments = []string{arguments[0], name, "--service", service}
+	}
+	switch drains := arguments[0] == "drain"; {
+	case drains && random.IntN(3) == 0:
+		arguments = append(arguments, "--percent", fmt.Sprint(1+random.IntN(99)))
+	case drains && random.IntN(2) == 0:
+		arguments = append(arguments, "--for", fmt.Sprint(time.Duration(1+random.IntN(4))*time.Second), "--reason", "chaos")
+	case !drains && random.IntN(2) == 0:
+		arguments = append(arguments, "--now")
+	}
+	s := o.trial.servers[random.IntN(len(o.trial.servers))]
+	what = fmt.Sprintf("nearside %s on %s", strings.Join(arguments, " "), s.name)
+	return what, func(context.Context) {
+		o.trial.history.begin(key, "/nearside/transitions/"+path) // its revision is never known
+		err := s.nearside(arguments...).Run()
+		o.trial.note("operator: %s: %v", what, err)
+	}
 }
 
 func keysOf[V any](m map[string]V) func(yield func(string) bool) {
@@ -189,7 +237,7 @@ func (p *prober) run(ctx context.Context) {
 
 // vote writes the votes that differ from what was written last.
 func (p *prober) vote(ctx context.Context) error {
-	for _, region := range busyRegions {
+	for _, region := range probedRegions {
 		p.mu.Lock()
 		down := p.sick[region] || p.blind
 		was, there := p.wrote[region]
@@ -238,7 +286,7 @@ func (p *prober) finish() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		var missing []string
-		for _, region := range busyRegions {
+		for _, region := range probedRegions {
 			if was, there := p.wrote[region]; !there || was != (p.sick[region] || p.blind) {
 				missing = append(missing, region)
 			}
@@ -248,4 +296,116 @@ func (p *prober) finish() {
 		}
 		return nil
 	})
+}
+
+// tick writes a key of nobody again and again: what etcd did after that, nobody
+// can have seen before.
+func (tr *trial) tick(ctx context.Context) {
+	for ctx.Err() == nil {
+		if _, err := tr.commit(ctx, tr.etcd, writeLimit, clientv3.OpPut("/tick", "")); err == nil {
+			wait(ctx, 100*time.Millisecond)
+		}
+	}
+}
+
+// agent shows that its region lives.
+type agent struct {
+	trial  *trial
+	region string
+
+	mu    sync.Mutex
+	dead  bool
+	lease clientv3.LeaseID
+}
+
+const beatTTL = 5 // seconds
+
+func (a *agent) run(ctx context.Context) {
+	for ; ctx.Err() == nil; wait(ctx, voteRetry) {
+		a.mu.Lock()
+		dead, lease := a.dead, a.lease
+		a.mu.Unlock()
+		if dead {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, voteLimit)
+		if lease == 0 {
+			a.begin(limited)
+		} else if _, err := a.trial.etcd.KeepAliveOnce(limited, lease); errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			a.mu.Lock()
+			a.lease = 0
+			a.mu.Unlock()
+		}
+		cancel()
+	}
+}
+
+func (a *agent) key() string { return "/nearside/regions/" + a.region + "/heartbeat/agent" }
+
+// begin takes a lease and writes the key with it.
+func (a *agent) begin(ctx context.Context) {
+	grant, err := a.trial.etcd.Grant(ctx, beatTTL)
+	if err == nil {
+		_, err = a.trial.commit(ctx, a.trial.etcd, voteLimit, clientv3.OpPut(a.key(), "alive", clientv3.WithLease(grant.ID)))
+	}
+	if err == nil {
+		a.mu.Lock()
+		a.lease = grant.ID
+		a.mu.Unlock()
+	}
+}
+
+// live makes it live, or die.
+func (a *agent) live(yes bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dead = !yes
+}
+
+// finish waits until its key is in etcd.
+func (a *agent) finish() {
+	a.live(true)
+	eventually(a.trial.t, "the heartbeat of "+a.region, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), voteLimit)
+		defer cancel()
+		found, err := a.trial.etcd.Get(ctx, a.key())
+		if err == nil && found.Count == 0 {
+			err = errors.New("it is not there")
+		}
+		if err == nil && found.Kvs[0].Lease != int64(a.current()) {
+			err = errors.New("it is an old one")
+		}
+		return err
+	})
+}
+
+func (a *agent) current() clientv3.LeaseID {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lease
+}
+
+// powerOff drains a region as operators do who want to switch it off: it must
+// be safe if they are told that it is.
+func (o *operator) powerOff(ctx context.Context) {
+	tr := o.trial
+	key := drainKey(powerRegion)
+	tr.history.begin(key) // its revision is never known
+	cmd := tr.outside.command(nearside, "drain", powerRegion, "--wait", "--force", "--config", o.config)
+	r := finish(tr.t, cmd)
+	safe := tr.clock()
+	tr.note("operator: %s: exit status %d\n%s%s", cmd, r.status, r.stdout, r.stderr)
+	said := strings.Contains(r.stdout, "\nsafe to power off")
+	if said != (r.status == 0) || strings.Contains(r.stdout, "NOT safe") != (r.status == 2) {
+		tr.breach("drain --wait ended with %d and said\n%s", r.status, r.stdout)
+	}
+	if r.status == 0 {
+		wait(ctx, 2*time.Second)
+		tr.mu.Lock()
+		tr.off = append(tr.off, span{safe, tr.clock()})
+		tr.mu.Unlock()
+	}
+	for err := errors.New("not yet"); err != nil && ctx.Err() == nil; {
+		_, err = tr.commit(ctx, tr.etcd, writeLimit, clientv3.OpDelete(key))
+	}
 }

@@ -79,6 +79,10 @@ func (tr *trial) plan(random *rand.Rand, n int) (p plan) {
 		what, do := tr.act(random)
 		p = append(p, step{at: at, what: what, do: do})
 	}
+	if random.IntN(2) == 0 {
+		at := calm + time.Duration(random.Int64N(int64(length/2)))
+		p = append(p, step{at: at, what: "power off " + powerRegion, do: func() { tr.later(time.Minute, tr.operator.powerOff) }})
+	}
 	slices.SortStableFunc(p, func(a, b step) int { return int(a.at - b.at) })
 	return p
 }
@@ -103,7 +107,7 @@ func (tr *trial) opening(n int) (fault, bool) {
 func (tr *trial) act(random *rand.Rand) (what string, do func()) {
 	switch random.IntN(8) {
 	case 0, 1:
-		region, sick := busyRegions[random.IntN(len(busyRegions))], random.IntN(2) == 0
+		region, sick := probedRegions[random.IntN(len(probedRegions))], random.IntN(2) == 0
 		return fmt.Sprintf("%s is sick: %v", region, sick), func() {
 			for _, p := range tr.probers {
 				p.sees(func(p *prober) { p.sick[region] = sick })
@@ -140,7 +144,7 @@ var faults = []func(*trial, *rand.Rand) fault{
 	(*trial).killLeader, (*trial).stopMembers, (*trial).pauseMember, (*trial).slowDisk,
 	(*trial).badLink, (*trial).badLink, (*trial).crashServer, (*trial).crashServer, (*trial).pauseServer,
 	(*trial).compactBehind, (*trial).fullDisk, (*trial).replaceZone, (*trial).replaceDatabase,
-	(*trial).manyWrites, (*trial).leaseStorm, (*trial).blindProber,
+	(*trial).manyWrites, (*trial).leaseStorm, (*trial).blindProber, (*trial).silentRegion, (*trial).silentRegions,
 }
 
 func (tr *trial) oneServer(random *rand.Rand) *target {

@@ -31,6 +31,7 @@ type target struct {
 	outages []span // when it could not answer; the last may have no end yet
 	life    int    // it starts and accepts: what was asked before says nothing
 	floor   position
+	back    time.Duration // until when it lets time bring regions back, at least
 	known   []known       // positions by time, the last few
 	full    time.Duration // since when its disk is not full any more; -1 while it is
 	newer   int           // the newest cluster it may have taken
@@ -47,6 +48,8 @@ type known struct {
 // vitals are what the metrics of a server say of the process.
 type vitals struct {
 	revision           int64
+	asked              time.Duration
+	age                time.Duration // of the state
 	memory, goroutines int
 	panics             int
 	frozen             bool
@@ -54,11 +57,12 @@ type vitals struct {
 
 const forever = time.Duration(1<<63 - 1)
 
-// applied returns what the server has applied at least.
-func (g *target) applied() position {
+// applied returns what the server has applied at least, and until when it lets
+// time bring regions back.
+func (g *target) applied() (position, time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.floor
+	return g.floor, g.back
 }
 
 // newest returns the newest cluster that the server may have taken.
@@ -95,6 +99,20 @@ func (g *target) wasOut(from, to time.Duration) bool {
 		}
 	}
 	return false
+}
+
+// idle returns since when, just before a time, the server could not do anything;
+// that time, if it could.
+func (g *target) idle(at time.Duration) time.Duration {
+	const recovery = time.Second
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := len(g.outages) - 1; i >= 0; i-- {
+		if o := g.outages[i]; o.from <= at && at <= o.to+recovery {
+			return o.from
+		}
+	}
+	return at
 }
 
 // crash kills the server.
@@ -151,7 +169,7 @@ func (g *target) remember() {
 			break
 		}
 	}
-	g.known, g.floor, g.newer = nil, left, left.cluster
+	g.known, g.floor, g.newer, g.back = nil, left, left.cluster, 0
 }
 
 // accept takes the state of another cluster.
@@ -164,7 +182,7 @@ func (g *target) accept(cluster int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.life++
-	g.known, g.floor = nil, position{cluster: cluster}
+	g.known, g.floor, g.back = nil, position{cluster: cluster}, 0
 }
 
 // readPosition reads where a state file stands.
@@ -220,15 +238,19 @@ func (g *target) learn(v vitals) {
 	if at.before(g.floor) {
 		g.trial.breach("%s: the state went back from %v to %v", g.name, g.floor, at)
 	}
-	g.floor = at
+	g.floor, g.back = at, v.asked-v.age+frozenAfter
 	g.known = append(g.known, known{g.trial.clock(), at})
 	if len(g.known) > 100 {
 		g.known = g.known[1:]
 	}
 }
 
+// frozenAfter is the age of a state from which on time brings nothing back.
+const frozenAfter = 30 * time.Second
+
 // examine reads the metrics of the server.
 func (g *target) examine() (v vitals, err error) {
+	v.asked = g.trial.clock()
 	answer, err := g.web.Get("http://" + g.admin.String() + "/metrics")
 	if err != nil {
 		return v, err
@@ -249,6 +271,8 @@ func (g *target) examine() (v vitals, err error) {
 		switch name {
 		case "nearside_state_revision":
 			v.revision = int64(number)
+		case "nearside_state_age_seconds":
+			v.age = time.Duration(number * float64(time.Second))
 		case "nearside_state_frozen":
 			v.frozen = number > 0
 		case "nearside_panics_total":
@@ -261,8 +285,8 @@ func (g *target) examine() (v vitals, err error) {
 			found--
 		}
 	}
-	if found != 5 {
-		return v, fmt.Errorf("%d of 5 metrics", found)
+	if found != 6 {
+		return v, fmt.Errorf("%d of 6 metrics", found)
 	}
 	return v, nil
 }

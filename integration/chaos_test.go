@@ -26,15 +26,18 @@ var (
 
 // chaosRegions are those of the trial. Nobody is ever sent to the spare two,
 // which stay drained, and the quiet one is always up: votes on it are many, and
-// all alike.
+// all alike. One is drained to be powered off, and by nobody else.
 var (
-	chaosRegions = twelveRegions[:8]
-	busyRegions  = []string{"eu-west", "us-east", "ap-southeast", "us-west", "eu-central"}
-	spareRegions = []string{"sa-east", "eu-south"}
-	quietRegion  = "eu-north"
+	chaosRegions  = twelveRegions[:8]
+	busyRegions   = []string{"eu-west", "us-east", "ap-southeast", "us-west"}
+	probedRegions = append(busyRegions[:4:4], powerRegion)
+	spareRegions  = []string{"sa-east", "eu-south"}
+	quietRegion   = "eu-north"
+	powerRegion   = "eu-central"
 )
 
 const (
+	restLimit  = 30 * time.Second // from then until all that is to be recorded is
 	healLimit  = 30 * time.Second // from the end of all faults until etcd takes writes
 	agreeLimit = 20 * time.Second // until all servers have applied one
 	promptly   = time.Second      // from a write to answers that follow it, while nothing is broken
@@ -72,6 +75,7 @@ type trial struct {
 	history   *history
 	servers   []*target
 	probers   []*prober
+	agents    []*agent
 	operator  *operator
 	etcd      *clientv3.Client // of the operator
 	recording context.CancelFunc
@@ -83,6 +87,7 @@ type trial struct {
 	trouble  time.Duration  // when the first fault of the round struck
 	last     string         // the plan of the last round
 	tally    map[string]int // of faults, by kind
+	off      []span         // when the region that is powered off was
 	agreed   []time.Duration
 	first    []vitals // of the servers, when it was quiet for the first time
 }
@@ -94,7 +99,7 @@ func newTrial(t *testing.T) *trial {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tr.events.Close() })
-	tr.history = newHistory(tr.clock, tr.note)
+	tr.history = newHistory(tr.clock, func(at time.Time) time.Duration { return at.Sub(tr.started.Round(0)) }, tr.note, tr.breach)
 	tr.network = newNetwork(t)
 	tr.outside = tr.network.plug(t, "outside", "10.66.0.1")
 	tr.store = &cluster{host: tr.outside.host}
@@ -136,11 +141,12 @@ func newTarget(tr *trial, i int) *target {
 		}
 	}
 	s := setup{host: g.node.host, address: g.node.port(uint16(5301 + i)), admin: g.node.port(8053), regions: chaosRegions,
-		etcd: (&cluster{clients: endpoints}).settings()}
+		etcd: (&cluster{clients: endpoints}).settings(), ttl: int(chaosTTL.Seconds()), beating: beatingRegions, rules: chaosRules()}
 	if tr.database != "" {
 		s.database = "city.mmdb"
 	}
 	g.server = prepareServer(tr.t, s)
+	write(tr.t, g.path("zones/bet.example.zone"), chaosZone())
 	if tr.database != "" {
 		write(tr.t, g.path(s.database), tr.database)
 	}
@@ -219,7 +225,13 @@ func (tr *trial) begin() {
 	for _, p := range tr.probers {
 		tr.wait.Go(func() { p.run(ctx) })
 	}
+	for _, name := range beatingRegions {
+		a := &agent{trial: tr, region: name}
+		tr.agents = append(tr.agents, a)
+		tr.wait.Go(func() { a.run(ctx) })
+	}
 	tr.wait.Go(func() { tr.operator.run(ctx) })
+	tr.wait.Go(func() { tr.tick(ctx) })
 	tr.silence()
 	for _, g := range tr.servers {
 		tr.wait.Go(func() { g.poll(ctx) })
@@ -234,18 +246,18 @@ func (tr *trial) learnOrders() {
 	c := newClient(tr.t, tr.outside.host, "udp", s.address)
 	orders := make([][]int, len(places))
 	for place, subnet := range places {
-		var revision int64
 		for _, r := range chaosRegions {
-			revision = tr.operator.put("/nearside/regions/"+r.name+"/drain", "false")
+			tr.operator.undrain(r.name)
 		}
 		for range chaosRegions {
-			agree(tr.t, []*server{s}, revision)
+			// An attempt of our own makes sure that what it did before is applied.
+			agree(tr.t, []*server{s}, tr.operator.put("/nearside/regions/"+quietRegion+"/health/noise-0", "up"))
 			name := s.from(tr.t, c, subnet)
 			orders[place] = append(orders[place], slices.IndexFunc(chaosRegions, func(r region) bool { return r.name == name }))
-			revision = tr.operator.put("/nearside/regions/"+name+"/drain", "")
+			tr.operator.drain(name, `{"force": true}`)
 		}
 	}
-	for _, name := range append([]string{quietRegion}, busyRegions...) {
+	for _, name := range append([]string{quietRegion}, probedRegions...) {
 		tr.operator.undrain(name)
 	}
 	tr.history.learn(orders)
@@ -277,9 +289,12 @@ func (tr *trial) silence() {
 	for _, p := range tr.probers {
 		p.finish()
 	}
+	for _, a := range tr.agents {
+		a.finish()
+	}
 	now := len(tr.clusters) - 1
 	for _, g := range tr.servers {
-		if g.applied().cluster < now {
+		if at, _ := g.applied(); at.cluster < now {
 			g.accept(now)
 		}
 	}
@@ -299,8 +314,18 @@ func (tr *trial) silence() {
 	tr.agreed = append(tr.agreed, tr.clock()-began)
 	tr.mu.Unlock()
 	tr.note("quiet: agreed after %v", (tr.clock() - began).Round(time.Millisecond))
+	tr.awaitRest(began)
+	var first []string
 	for _, g := range tr.servers {
-		tr.compare(g)
+		answers := tr.compare(g)
+		if first == nil {
+			first = answers
+		}
+		for i := range first {
+			if first[i] != answers[i] {
+				tr.breach("when all is quiet, %s answers %q, and %s %q", tr.servers[0].name, first[i], g.name, answers[i])
+			}
+		}
 	}
 	tr.examine()
 }
@@ -320,29 +345,57 @@ func (tr *trial) awaitAgreement(g *target, revision int64, began time.Duration) 
 	}
 }
 
-// compare asks the server for every place, by both protocols.
-func (tr *trial) compare(g *target) {
+// awaitRest waits until what is to be recorded in etcd is, and no time changes
+// anything any more.
+func (tr *trial) awaitRest(began time.Duration) {
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for ; ; <-again.C {
+		restless := tr.history.restless()
+		if restless == "" {
+			return
+		}
+		if tr.clock()-began > restLimit {
+			tr.breach("not at rest within %v of quiet: %s", restLimit, restless)
+			return
+		}
+	}
+}
+
+// compare asks the server for every service and place, by both protocols, and
+// returns its answers, and those for players in many networks of one place.
+func (tr *trial) compare(g *target) (answers []string) {
+	ask := func(c *client, owner, subnet string, qtype uint16) string {
+		answer, err := c.exchange(query(owner+".bet.example.", qtype, subnet))
+		if err != nil {
+			tr.breach("%s, when all is quiet: %v", g.name, err)
+			return "nothing"
+		}
+		got := nameOf(chaosRegions, none)
+		if found := addresses(answer); len(found) == 1 {
+			got = regionOf(chaosRegions, found[0])
+		}
+		answers = append(answers, fmt.Sprintf("%s from %q: %s", owner, subnet, got))
+		return got
+	}
 	for _, network := range []string{"udp", "tcp"} {
 		c := newClient(tr.t, tr.outside.host, network, g.address)
-		for place, subnet := range places {
-			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-				answer, err := c.exchange(query("play.bet.example.", qtype, subnet))
-				if err != nil {
-					tr.breach("%s, when all is quiet: %v", g.name, err)
-					continue
+		for service, s := range chaosServices {
+			for place, subnet := range places {
+				for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+					got, want := ask(c, s.owner, subnet, qtype), tr.history.now(service, place).names(chaosRegions)
+					if got != "nothing" && !slices.Contains(strings.Split(want, " or "), got) {
+						tr.breach("%s, when all is quiet: %s for a client in %q is on %s, by etcd on %s", g.name, s.owner, subnet, got, want)
+					}
 				}
-				want := tr.history.latest(place).names(chaosRegions)
-				got := nameOf(chaosRegions, none)
-				if found := addresses(answer); len(found) == 1 {
-					got = regionOf(chaosRegions, found[0])
-				}
-				if got != want {
-					tr.breach("%s, when all is quiet: a client in %q is on %s, by etcd on %s", g.name, subnet, got, want)
-				}
+			}
+			for i := range 40 {
+				ask(c, s.owner, fmt.Sprintf("193.1.%d.0/24", i), dns.TypeA)
 			}
 		}
 		c.conn.Close()
 	}
+	return answers
 }
 
 // judge compares every answer since the last time with what etcd held.
@@ -351,24 +404,52 @@ func (tr *trial) judge() {
 		judged, wrong, behind := 0, 0, time.Duration(0)
 		for _, s := range g.load.sighted() {
 			judged++
-			place := g.load.inquiries[s.inquiry].place
-			may := tr.history.allowed(place, s.floor, s.last, s.got)
-			if may.has(s.region) {
-				late := tr.history.behind(s.last, place, s.region, s.sent)
-				if s.sent < tr.trouble && late-tr.stalls.within(s.sent-late, s.sent) > promptly {
-					tr.breach("%s: nothing had struck, and at %.3f a client in %q still got %s, %v behind etcd",
-						g.name, s.sent.Seconds(), places[place], nameOf(chaosRegions, s.region), late)
+			q := tr.hearing(g, s)
+			tr.judgePower(g, s)
+			if !tr.history.explains(q, s.region) {
+				if wrong++; wrong <= 5 {
+					tr.breach("%s: a client in %q got %s for %s at %.3f, %v after the query; the server had applied %v, since when it can be %s alone",
+						g.name, places[q.place], nameOf(chaosRegions, s.region), chaosServices[q.service].owner, s.got.Seconds(), s.got-s.sent, s.floor,
+						tr.history.allowed(q).names(chaosRegions))
 				}
-				behind = max(behind, late)
 				continue
 			}
-			if wrong++; wrong <= 5 {
-				tr.breach("%s: a client in %q got %s at %.3f, %v after the query; the server had applied %v, since when it can be %s alone",
-					g.name, places[place], nameOf(chaosRegions, s.region), s.got.Seconds(), s.got-s.sent, s.floor, may.names(chaosRegions))
+			if at := tr.history.planned(q, s.region); at > 0 && s.ttl > at-q.from+time.Second {
+				tr.breach("%s: an answer with %s at %.3f may be kept for %v, and its drain begins at %.3f", g.name, nameOf(chaosRegions, s.region), s.sent.Seconds(), s.ttl, at.Seconds())
 			}
+			late := tr.history.behind(q, s.region)
+			if s.sent < tr.trouble && late-tr.stalls.within(s.sent-late, s.sent) > promptly {
+				tr.breach("%s: nothing had struck, and at %.3f a client in %q still got %s for %s, %v behind etcd",
+					g.name, s.sent.Seconds(), places[q.place], nameOf(chaosRegions, s.region), chaosServices[q.service].owner, late)
+			}
+			behind = max(behind, late)
 		}
 		tr.note("%s: %d answers judged, %d wrong; the oldest was %v behind etcd", g.name, judged, wrong, behind.Round(time.Millisecond))
 		g.behind = append(g.behind, behind.Round(time.Millisecond))
+	}
+}
+
+// hearing is what an answer is to be judged by. Servers look at their clocks
+// when they are run.
+func (tr *trial) hearing(g *target, s sighting) hearing {
+	const late = 500 * time.Millisecond
+	i := g.load.inquiries[s.inquiry]
+	from := min(g.idle(s.sent), s.sent-tr.stalls.within(s.sent-3*time.Second, s.got)) - late
+	return hearing{service: i.service, place: i.place, floor: s.floor, last: s.last, window: window{from, s.got, min(from, s.back-late)}}
+}
+
+// judgePower looks for answers with the region that was safe to power off.
+func (tr *trial) judgePower(g *target, s sighting) {
+	if chaosRegions[s.region%none].name != powerRegion || s.region == none {
+		return
+	}
+	tr.mu.Lock()
+	off := slices.Clone(tr.off)
+	tr.mu.Unlock()
+	for _, o := range off {
+		if o.from <= s.sent && s.got <= o.to {
+			tr.breach("%s: %s was safe to power off at %.3f, and at %.3f a client got it", g.name, powerRegion, o.from.Seconds(), s.sent.Seconds())
+		}
 	}
 }
 

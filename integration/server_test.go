@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -75,7 +76,9 @@ type setup struct {
 	etcd     string // the inside of the section etcd
 	database string
 	regions  []region // the six
+	beating  []string // those of them that must show heartbeats
 	ttl      int      // 30
+	rules    string   // further sections
 }
 
 // newServer writes the files of a server and starts it.
@@ -114,10 +117,10 @@ func configuration(s setup) string {
 	fmt.Fprintf(&b, "data_dir: data\nzones: {dir: zones}\ngeo: {database: %q}\n", s.database)
 	fmt.Fprintf(&b, "etcd: {%s}\nsteering: {ttl: %d}\nregions:\n", s.etcd, s.ttl)
 	for i, r := range s.regions {
-		fmt.Fprintf(&b, "  - {name: %s, location: {latitude: %v, longitude: %v}, prefixes: [192.0.2.%d/28, \"2001:db8:%x::/48\"]}\n",
-			r.name, r.latitude, r.longitude, 16*i, i+1)
+		fmt.Fprintf(&b, "  - {name: %s, location: {latitude: %v, longitude: %v}, prefixes: [192.0.2.%d/28, \"2001:db8:%x::/48\"], heartbeat: %v}\n",
+			r.name, r.latitude, r.longitude, 16*i, i+1, slices.Contains(s.beating, r.name))
 	}
-	return b.String()
+	return b.String() + s.rules
 }
 
 // zone is bet.example: play is in every region.
