@@ -308,15 +308,15 @@ func (h *history) behind(q hearing, region int) time.Duration {
 	defer h.mu.Unlock()
 	since := q.from
 	for _, o := range slices.Backward(h.clusters[q.last]) {
-		if o.began > q.from {
+		if o.began > q.to {
 			continue
 		}
 		w := q.window
-		w.from = o.began
+		w.from = min(w.from, o.began)
 		if h.choices(o, q.service, q.place, w).has(region) {
 			break
 		}
-		since = o.began
+		since = min(since, o.began)
 	}
 	return q.from - since
 }

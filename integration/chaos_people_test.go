@@ -329,15 +329,20 @@ func (a *agent) run(ctx context.Context) {
 			continue
 		}
 		limited, cancel := context.WithTimeout(ctx, voteLimit)
-		if lease == 0 {
+		if lease == 0 || a.lost(limited, lease) {
 			a.begin(limited)
-		} else if _, err := a.trial.etcd.KeepAliveOnce(limited, lease); errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			a.mu.Lock()
-			a.lease = 0
-			a.mu.Unlock()
 		}
 		cancel()
 	}
+}
+
+// lost renews the lease. It reports whether that, or the key, is gone.
+func (a *agent) lost(ctx context.Context, lease clientv3.LeaseID) bool {
+	if _, err := a.trial.etcd.KeepAliveOnce(ctx, lease); err != nil {
+		return errors.Is(err, rpctypes.ErrLeaseNotFound)
+	}
+	found, err := a.trial.etcd.Get(ctx, a.key())
+	return err == nil && found.Count == 0
 }
 
 func (a *agent) key() string { return "/nearside/regions/" + a.region + "/heartbeat/agent" }
