@@ -105,6 +105,18 @@ func (h host) dialContext(ctx context.Context, network, address string) (conn ne
 	return conn, err
 }
 
+// listen opens a socket on the host.
+func (h host) listen(network, address string) (listener net.Listener, err error) {
+	done := make(chan error)
+	go func() {
+		done <- inNamespace(h.namespace, func() { listener, err = net.Listen(network, address) })
+	}()
+	if failed := <-done; failed != nil {
+		return nil, fmt.Errorf("enter the namespace %s: %w", h.namespace, failed)
+	}
+	return listener, err
+}
+
 // etcdClient is a client of the cluster that sits on the host.
 func (n *node) etcdClient(t testing.TB, endpoints []string) *clientv3.Client {
 	t.Helper()
@@ -149,14 +161,9 @@ type weather struct {
 func newRelay(t testing.TB, h host, from, to netip.AddrPort) *relay {
 	t.Helper()
 	r := &relay{host: h, from: from, to: to, changed: make(chan struct{}), pairs: make(map[net.Conn]bool)}
-	var listener net.Listener
-	var err error
-	done := make(chan error)
-	go func() {
-		done <- inNamespace(h.namespace, func() { listener, err = net.Listen("tcp", from.String()) })
-	}()
-	if failed := <-done; failed != nil || err != nil {
-		t.Fatal(failed, err)
+	listener, err := h.listen("tcp", from.String())
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		listener.Close()
