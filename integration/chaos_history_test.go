@@ -353,11 +353,19 @@ func (h *history) planned(q hearing, region int) (at time.Duration) {
 	return at
 }
 
-// same reports whether the same follows from both positions.
+// same reports whether the same follows from both positions, whatever else may
+// have been seen since they were recorded.
 func (h *history) same(p, q position) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return p.cluster == q.cluster && h.seen(p) == h.seen(q)
+	if p.cluster != q.cluster {
+		return false
+	}
+	outlooks := h.clusters[p.cluster]
+	return slices.EqualFunc(outlooks[h.seen(p)].prospects, outlooks[h.seen(q)].prospects, func(a, b prospect) bool {
+		a.disturbed, b.disturbed = false, false
+		return a == b
+	})
 }
 
 // now returns who may answer at this moment by all that was read.

@@ -109,6 +109,13 @@ type sighting struct {
 	last   int // the newest cluster that the server may have taken
 }
 
+// tardy is a query that was answered late, or not at all.
+type tardy struct {
+	ask
+	at   time.Duration // when it was answered, or given up
+	what string
+}
+
 // load asks one server without end and takes note of every answer.
 type load struct {
 	trial     *trial
@@ -119,6 +126,7 @@ type load struct {
 	mu        sync.Mutex
 	asks      [1 << 16]ask // by id
 	sightings []sighting
+	tardy     []tardy
 	sent      int
 	answered  int
 	excused   int // unanswered or late, as the server was stopped
@@ -225,28 +233,38 @@ func (l *load) take(wire []byte) {
 	}
 }
 
-// late judges a query that was answered, or given up, at a time.
+// late takes note of how long it took until a query was answered, or given up.
 func (l *load) late(a ask, at time.Duration, what string) {
-	took := at - a.sent
-	switch {
-	case l.server.wasOut(a.sent, a.sent+max(took, answerLimit)):
-		if took > answerLimit {
-			l.excused++
-		}
-		return
-	case took <= answerLimit:
-	case took-l.trial.stalls.within(a.sent, at) <= answerLimit:
-		l.slow++
-	default:
-		l.trial.breach("%s: %s %v: a query of %v", l.server.name, what, took.Round(time.Millisecond), a.sent.Round(time.Millisecond))
+	if took := at - a.sent; took > answerLimit {
+		l.tardy = append(l.tardy, tardy{a, at, what})
+	} else if !l.server.wasOut(a.sent, a.sent+answerLimit) {
+		l.worst = max(l.worst, took)
 	}
-	l.worst = max(l.worst, took)
 }
 
-// sweep gives up what was not answered.
+// judge says whose fault it was that a query was late.
+func (l *load) judge(q tardy) {
+	took := q.at - q.sent
+	switch {
+	case l.server.wasOut(q.sent, q.at):
+		l.excused++
+	case took-l.trial.stalls.within(q.sent, q.at) <= answerLimit:
+		l.slow++
+	default:
+		l.trial.breach("%s: %s %v: a query of %v", l.server.name, q.what, took.Round(time.Millisecond), q.sent.Round(time.Millisecond))
+	}
+}
+
+// sweep gives up what was not answered, and judges what was late: by now it is
+// known whether the machine stood still.
 func (l *load) sweep(now time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	const known = time.Second
+	for len(l.tardy) > 0 && now-l.tardy[0].at > known {
+		l.judge(l.tardy[0])
+		l.tardy = l.tardy[1:]
+	}
 	for i := range l.asks {
 		if a := &l.asks[i]; a.waiting && now-a.sent > lostAfter {
 			a.waiting = false
