@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 // Server is what a name server says of itself at servers/ID: when an input or one
 // of these facts has changed, and when it stops.
 type Server struct {
+	Cluster  string    `json:"cluster"`  // of etcd, in hexadecimal: revisions of others say nothing; "": it never read one
 	Revision int64     `json:"revision"` // of the state from which it answers
 	At       time.Time `json:"at"`       // when it wrote this, by its clock
 	Stopped  time.Time `json:"stopped,omitzero"`
@@ -82,7 +84,15 @@ func Fleet(ctx context.Context, client *clientv3.Client, prefix string) (list []
 	for _, id := range slices.Sorted(maps.Keys(members)) {
 		list = append(list, members[id])
 	}
-	return list, fmt.Sprintf("%x", response.Header.ClusterId), nil
+	return list, clusterName(response.Header.ClusterId), nil
+}
+
+// clusterName is the id of a cluster as it is written.
+func clusterName(id uint64) string {
+	if id == 0 {
+		return ""
+	}
+	return strconv.FormatUint(id, 16)
 }
 
 // ErrAlive is of a server that is to be forgotten and lives.
@@ -187,7 +197,7 @@ func (s *Sync) self() Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Server{
-		Revision: s.state.Revision, At: s.now().UTC().Round(time.Millisecond),
+		Cluster: clusterName(s.state.Cluster), Revision: s.state.Revision, At: s.now().UTC().Round(time.Millisecond),
 		Override: len(s.override.Drain)+len(s.override.Up) > 0, Facts: s.facts,
 	}
 }
@@ -203,7 +213,7 @@ func (a *announcer) tell(ctx context.Context) error {
 		a.told = Server{}
 	}
 	self := a.self()
-	if told := a.told; told.Revision == self.Revision && told.Override == self.Override && told.equal(self.Facts) {
+	if told := a.told; told.Cluster == self.Cluster && told.Revision == self.Revision && told.Override == self.Override && told.equal(self.Facts) {
 		return nil
 	}
 	if err := a.put(ctx, self); err != nil {

@@ -157,13 +157,24 @@ func encodeRecord(r regions.Record) (string, error) {
 	return string(object), err
 }
 
-// HasDrain reports whether there is a drain key, whatever it says.
-func HasDrain(ctx context.Context, client *clientv3.Client, prefix string, at Target) (bool, error) {
-	response, err := client.Get(ctx, at.DrainKey(prefix), clientv3.WithCountOnly())
+// ReadDrain returns the revision at which a drain key was last written, whatever it
+// says, and the newest verdict on it. 0: there is none.
+func ReadDrain(ctx context.Context, client *clientv3.Client, prefix string, at Target) (written int64, v Verdict, err error) {
+	response, err := client.Txn(ctx).Then(
+		clientv3.OpGet(at.DrainKey(prefix), clientv3.WithKeysOnly()), clientv3.OpGet(prefix+"/verdicts/"+at.drainKey()),
+	).Commit()
 	if err != nil {
-		return false, fmt.Errorf("reading %s from etcd: %w", at.DrainKey(prefix), err)
+		return 0, v, fmt.Errorf("reading %s from etcd: %w", at.DrainKey(prefix), err)
 	}
-	return response.Count > 0, nil
+	for _, kv := range response.Responses[0].GetResponseRange().Kvs {
+		written = kv.ModRevision
+	}
+	for _, kv := range response.Responses[1].GetResponseRange().Kvs {
+		if json.Unmarshal(kv.Value, &v) != nil {
+			v = Verdict{} // rubbish counts as absent
+		}
+	}
+	return written, v, nil
 }
 
 // Recorded returns how regions, and services in them, stand as the servers recorded

@@ -75,11 +75,11 @@ func undrainAll(ctx context.Context, cmd *cobra.Command, c *Config, client *clie
 	for _, service := range append([]string{""}, serviceNames(c)...) {
 		for _, region := range c.Table().Names(c.Table().All()) {
 			at := healthsync.Target{Service: service, Region: region}
-			drained, err := healthsync.HasDrain(ctx, client, c.Etcd.Prefix, at)
+			written, _, err := healthsync.ReadDrain(ctx, client, c.Etcd.Prefix, at)
 			if err != nil {
 				return err
 			}
-			if drained {
+			if written > 0 {
 				targets = append(targets, at)
 				names = append(names, at.String())
 			}

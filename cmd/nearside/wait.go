@@ -42,6 +42,9 @@ type waiter struct {
 	applied map[string]bool   // servers that have the drain, by ID
 	ends    time.Time         // when the last cached answer runs out
 	late    map[string]string // servers that may still answer, and what is known of them
+	said    map[string]string // what servers said when they were asked over DNS
+	servers int               // that are registered
+	judged  bool              // there is a verdict
 }
 
 // wait returns when what is drained can be powered off.
@@ -50,13 +53,14 @@ func (w drainer) wait(ctx context.Context, revision int64) error {
 		w.printf("it is %d%% that is drained: the others stay, so there is nothing to wait for", w.drain.Percent)
 		return nil
 	}
-	v := &waiter{drainer: w, revision: revision, began: time.Now(), applied: make(map[string]bool), late: make(map[string]string)}
+	v := &waiter{drainer: w, revision: revision, began: time.Now(), applied: make(map[string]bool), late: make(map[string]string), said: make(map[string]string)}
 	for news := v.began; ; {
 		before := v.told
 		done, err := v.look(ctx)
 		switch {
-		case err != nil:
-			return etcdFailure(w.config, err)
+		case errors.Is(err, errNotSafe), err != nil && time.Since(news) > longWait:
+			return v.failure(err)
+		case err != nil: // etcd may be back in a moment
 		case done:
 			return v.cached(ctx)
 		case v.told != before:
@@ -80,22 +84,21 @@ func (v *waiter) look(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	judged, err := v.inForce(within)
+	if err != nil {
+		return false, err
+	}
 	v.cluster = cluster
 	var unknown []healthsync.Member
 	now := time.Now()
 	clear(v.late)
 	for _, m := range list {
-		ttl := time.Duration(cmp.Or(m.TTL, v.config.Table().LongestTTL())) * time.Second
 		switch {
 		case v.applied[m.ID]:
-		case !m.Stopped.IsZero() && !m.Alive:
-			v.applied[m.ID] = true
-			v.ends = latest(v.ends, m.Stopped.Add(ttl))
-		case m.Revision >= v.revision && !m.Override:
-			v.applied[m.ID] = true
-			v.ends = latest(v.ends, now.Add(ttl))
+		case m.Cluster == cluster && m.Revision >= v.revision && !m.Override && m.Stopped.IsZero():
+			v.has(m, now)
 		default:
-			v.late[m.ID] = late(m)
+			v.late[m.ID] = v.known(m)
 			unknown = append(unknown, m)
 		}
 	}
@@ -103,22 +106,66 @@ func (v *waiter) look(ctx context.Context) (done bool, err error) {
 		v.asked = now
 		v.ask(unknown)
 	}
-	v.progress(len(list))
-	return len(v.late) == 0, nil
+	v.servers, v.judged = len(list), judged
+	v.progress()
+	return judged && len(list) > 0 && len(v.late) == 0, nil
 }
 
-// late says what etcd knows of a server that has not applied the drain.
-func late(m healthsync.Member) string {
+// inForce reports whether the servers have accepted the drain. An error of errNotSafe
+// says that it is in force no more.
+func (v *waiter) inForce(ctx context.Context) (judged bool, err error) {
+	written, verdict, err := healthsync.ReadDrain(ctx, v.client, v.config.Etcd.Prefix, v.at)
 	switch {
-	case m.Fault != "":
-		return "what it says of itself is not understood: " + m.Fault
-	case m.Override:
-		return "its break-glass file wins over etcd"
-	case !m.Alive:
-		return fmt.Sprintf("it is cut off from etcd or dead, and answers from revision %d", m.Revision)
+	case err != nil:
+		return false, err
+	case written == 0:
+		return false, fmt.Errorf("%w: somebody else has undrained %s", errNotSafe, v.at)
+	case written != v.revision:
+		return false, fmt.Errorf("%w: somebody else has written the drain of %s again, at revision %d", errNotSafe, v.at, written)
+	case verdict.Revision == v.revision && !verdict.Accepted:
+		return false, fmt.Errorf("%w: the servers refuse the drain: %s", errNotSafe, verdict.Why)
 	}
-	return fmt.Sprintf("it answers from revision %d", m.Revision)
+	return verdict.Revision == v.revision, nil
 }
+
+// failure explains an error to people.
+func (v *waiter) failure(err error) error {
+	if errors.Is(err, errNotSafe) {
+		return err
+	}
+	return etcdFailure(v.config, err)
+}
+
+// has notes that a server answers with what is drained no more, since a time at the
+// latest.
+func (v *waiter) has(m healthsync.Member, since time.Time) {
+	ttl := time.Duration(cmp.Or(m.TTL, v.config.Table().LongestTTL())) * time.Second
+	delete(v.late, m.ID)
+	v.applied[m.ID] = true
+	v.ends = latest(v.ends, since.Add(ttl))
+}
+
+// known says what is known of a server that has not applied the drain.
+func (v *waiter) known(m healthsync.Member) string {
+	switch said := v.said[m.ID]; {
+	case m.Fault != "":
+		return "what it says of itself is not understood: " + m.Fault + said
+	case stopped(m):
+		return "it was stopped" + said
+	case m.Override:
+		return "its break-glass file wins over etcd" + said
+	case m.Cluster != v.cluster:
+		return "it follows another cluster of etcd" + said
+	case !m.Alive:
+		return fmt.Sprintf("it is cut off from etcd or dead, and answers from revision %d%s", m.Revision, said)
+	default:
+		return fmt.Sprintf("it answers from revision %d%s", m.Revision, said)
+	}
+}
+
+// stopped reports whether a server has taken its leave. It may have been started
+// again, cut off from etcd.
+func stopped(m healthsync.Member) bool { return !m.Stopped.IsZero() && !m.Alive }
 
 // ask asks servers over DNS from which state they answer.
 func (v *waiter) ask(list []healthsync.Member) {
@@ -130,14 +177,17 @@ func (v *waiter) ask(list []healthsync.Member) {
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
+			case err != nil && stopped(m):
+				v.has(m, m.Stopped)
 			case err != nil:
-				v.late[m.ID] += fmt.Sprintf("; asked over DNS: %v", err)
+				v.said[m.ID] = fmt.Sprintf("; asked over DNS: %v", err)
 			case strconv.FormatUint(told.Cluster, 16) == v.cluster && told.Revision >= v.revision && v.out(told, m):
-				delete(v.late, m.ID)
-				v.applied[m.ID] = true
-				v.ends = latest(v.ends, time.Now().Add(time.Duration(cmp.Or(m.TTL, v.config.Table().LongestTTL()))*time.Second))
+				v.has(m, time.Now())
 			default:
-				v.late[m.ID] = fmt.Sprintf("it answers queries from revision %d", told.Revision)
+				v.said[m.ID] = fmt.Sprintf("; asked over DNS: it answers from revision %d of cluster %x", told.Revision, told.Cluster)
+			}
+			if !v.applied[m.ID] {
+				v.late[m.ID] = v.known(m)
 			}
 		})
 	}
@@ -179,8 +229,11 @@ func askState(addresses []string) (told dnsserver.Told, err error) {
 }
 
 // progress prints how far it is, when that has changed.
-func (v *waiter) progress(servers int) {
-	line := fmt.Sprintf("%d of %d servers have applied revision %d", servers-len(v.late), servers, v.revision)
+func (v *waiter) progress() {
+	line := fmt.Sprintf("%d of %d servers have applied revision %d", v.servers-len(v.late), v.servers, v.revision)
+	if !v.judged {
+		line += ", and none has judged it"
+	}
 	if len(v.late) > 0 {
 		line += "; not yet: " + strings.Join(slices.Sorted(maps.Keys(v.late)), ", ")
 	}
@@ -199,6 +252,9 @@ func (v *waiter) cached(ctx context.Context) error {
 	v.printf("no server answers with %s any more; the last cached answer runs out at %s", v.at, v.ends.Format(time.TimeOnly))
 	select {
 	case <-time.After(time.Until(v.ends)):
+		if _, err := v.inForce(ctx); err != nil {
+			return v.failure(err)
+		}
 		v.printf("safe to power off %s", v.at)
 		return nil
 	case <-ctx.Done():
@@ -208,6 +264,13 @@ func (v *waiter) cached(ctx context.Context) error {
 
 // unsafe names the servers that may still answer with what is drained.
 func (v *waiter) unsafe() error {
+	switch {
+	case v.servers == 0:
+		v.printf("no name server is registered below %s/servers: NOT safe: it is not known who answers", v.config.Etcd.Prefix)
+		return errNotSafe
+	case !v.judged:
+		v.printf("no server has recorded a verdict on the drain: NOT safe: see to the name servers, and whether they may write below verdicts/")
+	}
 	for _, id := range slices.Sorted(maps.Keys(v.late)) {
 		v.printf("%s may still answer %s: NOT safe: %s", id, v.at, v.late[id])
 	}
