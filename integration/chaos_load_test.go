@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -248,7 +249,7 @@ func (l *load) judge(q tardy) {
 	switch {
 	case l.server.wasOut(q.sent, q.at):
 		l.excused++
-	case took-l.trial.stalls.within(q.sent, q.at) <= answerLimit:
+	case took-l.trial.still(q.sent, q.at) <= answerLimit:
 		l.slow++
 	default:
 		l.trial.breach("%s: %s %v: a query of %v", l.server.name, q.what, took.Round(time.Millisecond), q.sent.Round(time.Millisecond))
@@ -324,4 +325,29 @@ func watchStalls(ctx context.Context, clock func() time.Duration, stalls *spans)
 		}
 		last = now
 	}
+}
+
+// watchCanary asks a server that nothing is done to. When it is late, the machine is.
+func (tr *trial) watchCanary(ctx context.Context) {
+	const beat, tolerated = 10 * time.Millisecond, 50 * time.Millisecond
+	n := tr.network.plug(tr.t, "canary", "10.66.0.90")
+	s := setup{host: n.host, address: n.port(53), admin: n.port(8053), etcd: tr.store.settings(), regions: chaosRegions}
+	canary := prepareServer(tr.t, s)
+	text := configuration(s)
+	write(tr.t, canary.path("nearside.yaml"), text[:strings.Index(text, "etcd:")]) // regions, and so etcd, are no business of it
+	canary.launch(tr.t)
+	c := newClient(tr.t, tr.outside.host, "udp", canary.address)
+	tr.wait.Go(func() {
+		for ; ctx.Err() == nil; wait(ctx, beat) {
+			sent := tr.clock()
+			if _, err := c.exchange(query("plain.bet.example.", dns.TypeA, "")); err != nil || tr.clock()-sent > tolerated {
+				tr.pauses.add(sent, tr.clock())
+			}
+		}
+	})
+}
+
+// still returns for how long the machine stood still between two times.
+func (tr *trial) still(from, to time.Duration) time.Duration {
+	return max(tr.stalls.within(from, to), tr.pauses.within(from, to))
 }

@@ -31,6 +31,7 @@ type target struct {
 	outages []span // when it could not answer; the last may have no end yet
 	life    int    // it starts and accepts: what was asked before says nothing
 	floor   position
+	heard   position      // what it has read, from which it will answer in a moment
 	back    time.Duration // until when it lets time bring regions back, at least
 	known   []known       // positions by time, the last few
 	full    time.Duration // since when its disk is not full any more; -1 while it is
@@ -169,7 +170,7 @@ func (g *target) remember() {
 			break
 		}
 	}
-	g.known, g.floor, g.newer, g.back = nil, left, left.cluster, 0
+	g.known, g.floor, g.heard, g.newer, g.back = nil, left, left, left.cluster, 0
 }
 
 // accept takes the state of another cluster.
@@ -182,7 +183,7 @@ func (g *target) accept(cluster int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.life++
-	g.known, g.floor, g.back = nil, position{cluster: cluster}, 0
+	g.known, g.floor, g.heard, g.back = nil, position{cluster: cluster}, position{cluster: cluster}, 0
 }
 
 // readPosition reads where a state file stands.
@@ -235,10 +236,10 @@ func (g *target) learn(v vitals) {
 		return // of which cluster is this?
 	}
 	at := position{g.floor.cluster, v.revision}
-	if at.before(g.floor) {
-		g.trial.breach("%s: the state went back from %v to %v", g.name, g.floor, at)
+	if at.before(g.heard) {
+		g.trial.breach("%s: the state went back from %v to %v", g.name, g.heard, at)
 	}
-	g.floor, g.back = at, v.asked-v.age+frozenAfter
+	g.floor, g.heard, g.back = g.heard, at, v.asked-v.age+frozenAfter
 	g.known = append(g.known, known{g.trial.clock(), at})
 	if len(g.known) > 100 {
 		g.known = g.known[1:]

@@ -66,7 +66,8 @@ type trial struct {
 	stop    context.CancelFunc
 	wait    sync.WaitGroup // for what goes on until the end
 	tasks   sync.WaitGroup // for what is begun in a round
-	stalls  spans
+	stalls  spans          // when this program was not run
+	pauses  spans          // when a server that nothing is done to did not answer
 
 	network   *network
 	outside   *node // where players and operators are, whom nobody cuts off
@@ -222,6 +223,7 @@ func (tr *trial) begin() {
 	tr.stop = stop
 	tr.t.Cleanup(stop)
 	go watchStalls(ctx, tr.clock, &tr.stalls)
+	tr.watchCanary(ctx)
 	for _, p := range tr.probers {
 		tr.wait.Go(func() { p.run(ctx) })
 	}
@@ -418,7 +420,7 @@ func (tr *trial) judge() {
 				tr.breach("%s: an answer with %s at %.3f may be kept for %v, and its drain begins at %.3f", g.name, nameOf(chaosRegions, s.region), s.sent.Seconds(), s.ttl, at.Seconds())
 			}
 			late := tr.history.behind(q, s.region)
-			if s.sent < tr.trouble && late-tr.stalls.within(s.sent-late, s.sent) > promptly {
+			if s.sent < tr.trouble && late-tr.still(s.sent-late, s.sent) > promptly {
 				tr.breach("%s: nothing had struck, and at %.3f a client in %q still got %s for %s, %v behind etcd",
 					g.name, s.sent.Seconds(), places[q.place], nameOf(chaosRegions, s.region), chaosServices[q.service].owner, late)
 			}
@@ -434,7 +436,7 @@ func (tr *trial) judge() {
 func (tr *trial) hearing(g *target, s sighting) hearing {
 	const late = 500 * time.Millisecond
 	i := g.load.inquiries[s.inquiry]
-	from := min(g.idle(s.sent), s.sent-tr.stalls.within(s.sent-3*time.Second, s.got)) - late
+	from := min(g.idle(s.sent), s.sent-tr.still(s.sent-3*time.Second, s.got)) - late
 	return hearing{service: i.service, place: i.place, floor: s.floor, last: s.last, window: window{from, s.got, min(from, s.back-late)}}
 }
 
