@@ -109,7 +109,7 @@ func (e *evaluation) standing(k Key) Standing {
 	record := subject.Record
 	differs := record.To ^ s.Status
 	if differs != 0 && !(differs == Drained && e.ahead(record, subject.Drain)) {
-		record = e.change(record.To, s.Status, subject.Drain)
+		record = e.change(record, s.Status, subject.Drain)
 		e.due = append(e.due, Due{k, record})
 	}
 	s.Since = record.Since
@@ -137,8 +137,13 @@ func (e *evaluation) ahead(r Record, d Drain) bool {
 // time at which it happened. What is older happened while nobody could look.
 const punctual = 30 * time.Second
 
-// change returns the record of a change that is seen now.
-func (e *evaluation) change(from, to Status, d Drain) Record {
+// change returns the record of a change that is seen now, after the last one.
+func (e *evaluation) change(last Record, to Status, d Drain) Record {
+	if last.From.Out() && !last.To.Out() && !to.Out() {
+		// Silence is excused, or no more: a return that is under way goes on.
+		return Record{From: last.From, To: to, Since: last.Since}
+	}
+	from := last.To
 	r := Record{From: from, To: to, Since: e.clock.Now}
 	exactly := func(at time.Time) {
 		if late := r.Since.Sub(at); late >= 0 && late < punctual {

@@ -3,6 +3,7 @@ package regions
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 // votes returns the votes that a word stands for: one letter a reporter, u or d.
@@ -44,6 +45,43 @@ func TestVotes(t *testing.T) {
 			if s := stateOf(table, in).Standings[0]; s.Status.String() != want || s.Tied != tied {
 				t.Errorf("votes %q on a region that was %s: %s, tied %t; it should be %s", c.votes, was, s.Status, s.Tied, want)
 			}
+		}
+	}
+}
+
+// A region whose silence is excused while it returns, or is no longer, is on hold
+// for as long as it would be otherwise.
+func TestExcusedReturn(t *testing.T) {
+	var list []Region
+	for _, name := range []string{"a", "b", "c"} {
+		list = append(list, Region{Name: name, Heartbeat: true})
+	}
+	table, err := New(list)
+	if err == nil {
+		table, err = table.With(nil, Policy{MaxOut: 50, Hold: time.Minute})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	in := table.NewInputs()
+	returned := Record{From: Down, To: 0, Since: now}
+	for i := range in.Subjects {
+		in.Subjects[i].Record = returned
+	}
+	for _, beats := range []int{0, 1, 0} { // of all: a storm, and its end
+		now = now.Add(time.Second)
+		for i := range in.Subjects {
+			in.Subjects[i].Heartbeats = beats
+		}
+		s := table.Evaluate(in, Clock{now, now})
+		for i, standing := range s.Standings[:3] {
+			if want := returned.Since.Add(time.Minute); !standing.Hold.Equal(want) || standing.Status.Out() {
+				t.Errorf("%d heartbeats: %s is %v and on hold until %v, not %v", beats, list[i].Name, standing.Status, standing.Hold, want)
+			}
+		}
+		for _, due := range s.Due {
+			in.Subjects[table.Index(due.Key)].Record = due.Record
 		}
 	}
 }
