@@ -115,7 +115,8 @@ func Forget(ctx context.Context, client *clientv3.Client, prefix, id string) (ex
 // The rhythm of what a server says of itself.
 const (
 	aliveTTL   = 15                     // seconds, of the lease of alive/ID
-	gather     = 100 * time.Millisecond // from a change until it is told: what follows from it is told with it
+	gather     = 100 * time.Millisecond // from a change until it is told: other changes are told with it
+	recording  = time.Second            // that it waits for records that follow from it, to tell all at once
 	inspection = 15 * time.Second       // between two looks at the others
 	differing  = time.Minute            // that another server may differ before it is an alarm
 	farewell   = 2 * time.Second        // that a stopping server waits for etcd
@@ -157,7 +158,7 @@ func (s *Sync) announce(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-s.untold:
-			pause(ctx, gather, nil)
+			s.gather(ctx)
 		case _, alive := <-a.lost:
 			if alive {
 				continue
@@ -181,6 +182,20 @@ func (s *Sync) announce(ctx context.Context) {
 		wake(s.untold)
 	}
 	a.leave()
+}
+
+// gather waits for what else there is to tell: verdicts and transitions that follow
+// from a change are changes themselves.
+func (s *Sync) gather(ctx context.Context) {
+	for began := s.now(); ctx.Err() == nil; {
+		pause(ctx, gather, nil)
+		s.mu.Lock()
+		owed := len(s.ledger.due(0)) > 0
+		s.mu.Unlock()
+		if !owed || s.now().Sub(began) >= recording {
+			return
+		}
+	}
 }
 
 func (s *Sync) setAnnounceFault(err error) {
