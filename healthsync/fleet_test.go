@@ -95,8 +95,10 @@ func written(t testing.TB, c *clientv3.Client, from, to int64) map[string]int {
 			if event.Kv.ModRevision > to {
 				return count
 			}
-			top, _, _ := strings.Cut(strings.TrimPrefix(string(event.Kv.Key), "/nearside/"), "/")
-			count[top]++
+			key := strings.TrimPrefix(string(event.Kv.Key), "/nearside/")
+			if top, _, _ := strings.Cut(key, "/"); key != marker {
+				count[top]++
+			}
 			if event.Kv.ModRevision == to {
 				return count
 			}

@@ -56,12 +56,15 @@ func fleet(t testing.TB, n int, table *regions.Table, now func() time.Time, e *E
 	return list
 }
 
+// marker is a key that means nothing, but all servers hear of it.
+const marker = "transitions/nowhere"
+
 // rest waits until all servers have evaluated everything that etcd has, and want
-// nothing written.
-func rest(t testing.TB, c *clientv3.Client, servers []*server) {
+// nothing written. It returns the revision of the marker that they have heard of.
+func rest(t testing.TB, c *clientv3.Client, servers []*server) (revision int64) {
 	t.Helper()
 	for {
-		revision := put(t, c, "transitions/nowhere", "") // it means nothing, but all hear of it
+		revision = put(t, c, marker, "")
 		eventually(t, "rest", func() bool {
 			return !slices.ContainsFunc(servers, func(s *server) bool {
 				s.Sync.mu.Lock()
@@ -70,7 +73,7 @@ func rest(t testing.TB, c *clientv3.Client, servers []*server) {
 			})
 		})
 		if len(recorded(t, c, revision)) == 0 {
-			return
+			return revision
 		}
 	}
 }

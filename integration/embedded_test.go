@@ -99,7 +99,7 @@ func TestExample(t *testing.T) {
 	e.wants(t, ireland, "192.0.2.10")
 
 	for _, region := range []string{"us-east", "us-west", "eu-west", "eu-central", "ap-southeast", "sa-east"} {
-		ctl("put", "/nearside/regions/"+region+"/drain", "")
+		ctl("put", "/nearside/regions/"+region+"/drain", `{"force": true}`)
 	}
 	c := e.client(t, "tcp")
 	eventually(t, "an empty answer when every region is drained", func() error {

@@ -190,8 +190,8 @@ func TestProbeVotes(t *testing.T) {
 	if v.Detail != west.URL+"/healthz: status 503" || key.version != 2 {
 		t.Errorf("the vote is %+v, written %d times", v, key.version)
 	}
-	if page := p.page(t, "/metrics"); !strings.Contains(page, fmt.Sprintf("nearside_probe_up{region=\"eu-west\",service=\"\",probed=\"%s/healthz\"} 0", west.URL)) ||
-		!strings.Contains(page, fmt.Sprintf("nearside_probe_up{region=\"us-east\",service=\"\",probed=\"%s/healthz\"} 1", east.URL)) ||
+	if page := p.page(t, "/metrics"); !strings.Contains(page, fmt.Sprintf("nearside_probe_up{region=\"eu-west\",service=\"\",target=\"%s/healthz\"} 0", west.URL)) ||
+		!strings.Contains(page, fmt.Sprintf("nearside_probe_up{region=\"us-east\",service=\"\",target=\"%s/healthz\"} 1", east.URL)) ||
 		!strings.Contains(page, `nearside_probes_live{host="dublin-1"} 1`) {
 		t.Errorf("metrics:\n%s", page)
 	}

@@ -40,14 +40,14 @@ var rubbishKeys = []rubbishKey{
 	{"regions/ap-southeast/health/here", true},  // down before
 	{"regions/ap-southeast/health/there", true}, // down before
 	{"regions/eu-west/health/here", true},       // never written before
-	{"regions/eu-west/heartbeat/agent", true},
+	{"regions/eu-west/heartbeat/agent", false}, // whatever it says, the agent lives
 	{"regions/atlantis/drain", true},
 	{"regions/EU_WEST/drain", true},
 	{"regions/eu-west/dran", true},
 	{"regions/eu-west", true},
 	{"services/sportsbook/eu-west/drain", true},
 	{"services/sportsbook/eu-west/health/here", true},
-	{"probes/here", true},
+	{"probes/here", false}, // the same for a probe host
 	{"verdicts/regions/eu-west/drain", false},
 	{"transitions/eu-west", false},
 	{"servers/ns1", false},

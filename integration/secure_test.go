@@ -291,7 +291,8 @@ func TestUserOfCertificate(t *testing.T) {
 	s := newSecured(t, newSigner(t, "ours"))
 	for _, command := range []string{
 		"role add server", "role grant-permission server --prefix=true read /nearside/",
-		"role add operator", "role grant-permission operator --prefix=true readwrite /nearside/regions/",
+		"role add operator", "role grant-permission operator --prefix=true read /nearside/",
+		"role grant-permission operator --prefix=true readwrite /nearside/regions/",
 		"user add root:secret", "user grant-role root root", "user add ns1:unused", "user grant-role ns1 server",
 		"user add ann:hers", "user grant-role ann operator", "auth enable",
 	} {
@@ -348,7 +349,8 @@ func newGuarded(t testing.TB, flags ...string) *guarded {
 	g.store.await(t)
 	for _, command := range []string{
 		"role add nearside-server", "role grant-permission nearside-server --prefix=true read /nearside/",
-		"role add nearside-operator", "role grant-permission nearside-operator --prefix=true readwrite /nearside/regions/",
+		"role add nearside-operator", "role grant-permission nearside-operator --prefix=true read /nearside/",
+		"role grant-permission nearside-operator --prefix=true readwrite /nearside/regions/",
 		"user add root:secret", "user grant-role root root",
 		"user add ns1:first", "user grant-role ns1 nearside-server", "user add ann:hers", "user grant-role ann nearside-operator",
 		"auth enable",
