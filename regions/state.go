@@ -114,10 +114,15 @@ func (e *evaluation) standing(k Key) Standing {
 	}
 	s.Since = record.Since
 	s.Overdue = subject.Drain.Percent > 0 && subject.Drain.ended(e.clock.Back) && s.Status&(Down|Silent) != 0
-	if record.From.Out() && !record.To.Out() {
+	if e.returning(record) {
 		e.comeBack(&s, record)
 	}
 	return s
+}
+
+// returning reports whether a region came back so lately that it is kept from clients.
+func (e *evaluation) returning(r Record) bool {
+	return r.From.Out() && !r.To.Out() && e.clock.Back.Before(r.Since.Add(e.policy.Hold+e.policy.Ramp))
 }
 
 // ahead reports whether a record tells that a drain has begun, or ended by itself,
@@ -137,13 +142,12 @@ func (e *evaluation) ahead(r Record, d Drain) bool {
 // time at which it happened. What is older happened while nobody could look.
 const punctual = 30 * time.Second
 
-// change returns the record of a change that is seen now, after the last one.
+// change returns the record of a change that is seen now, and comes after another.
 func (e *evaluation) change(last Record, to Status, d Drain) Record {
-	if last.From.Out() && !last.To.Out() && !to.Out() {
-		// Silence is excused, or no more: a return that is under way goes on.
-		return Record{From: last.From, To: to, Since: last.Since}
-	}
 	from := last.To
+	if !to.Out() && e.returning(last) {
+		return Record{From: last.From, To: to, Since: last.Since} // that it came back is still what counts
+	}
 	r := Record{From: from, To: to, Since: e.clock.Now}
 	exactly := func(at time.Time) {
 		if late := r.Since.Sub(at); late >= 0 && late < punctual {
@@ -236,7 +240,8 @@ const storm = 30 * time.Second
 
 // excuses returns the regions whose silence counts for nothing. Heartbeats that
 // stop within 30 s of each other, in more than half of three or more regions, tell
-// of etcd or the network, not of the regions. A silence that is recorded stays.
+// of etcd or the network, not of the regions. A silence that is recorded stays what
+// it was.
 func (t *Table) excuses(in Inputs, clock Clock) Set {
 	var fresh, recent, excused Set
 	required := 0
@@ -246,17 +251,20 @@ func (t *Table) excuses(in Inputs, clock Clock) Set {
 		}
 		required++
 		subject, this := &in.Subjects[id], SetOf(ID(id))
+		record := subject.Record
 		switch {
 		case subject.Heartbeats > 0:
-		case subject.Record.To&Excused != 0:
-			excused |= this
-		case subject.Record.To&Silent == 0:
+			continue
+		case record.To&(Silent|Excused) == 0:
 			fresh |= this
-		case clock.Now.Sub(subject.Record.Since) < storm:
+		case clock.Now.Sub(record.Since) < storm:
 			recent |= this
 		}
+		if record.To&Excused != 0 {
+			excused |= this
+		}
 	}
-	if required >= 3 && 2*(fresh|recent|excused).Len() > required {
+	if required >= 3 && 2*(fresh|recent).Len() > required {
 		excused |= fresh
 	}
 	return excused
