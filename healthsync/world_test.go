@@ -22,6 +22,9 @@ type world struct {
 	history  [][]write // by revision, from 1
 	servers  []*listener
 	written  int // records by servers
+
+	steered func() []regions.Steered // for the guard
+	lost    time.Time                // since when etcd answers nobody; zero: it does
 }
 
 // listener is a server: the pure part of a Sync.
@@ -44,7 +47,7 @@ func newWorld(t testing.TB, table *regions.Table, servers int) *world {
 
 // start returns a server that has read etcd for the first time.
 func (w *world) start(name string) *listener {
-	s := &listener{ledger: newLedger(w.table, name, nil), name: name}
+	s := &listener{ledger: newLedger(w.table, name, w.steered), name: name}
 	w.list(s)
 	return s
 }
@@ -106,15 +109,19 @@ func (w *world) list(s *listener) {
 // restart saves a server's ledger and loads it again.
 func (w *world) restart(s *listener) {
 	v := s.save()
-	s.ledger = newLedger(w.table, s.name, nil)
+	s.ledger = newLedger(w.table, s.name, w.steered)
 	s.load(v, w.now)
 	w.evaluate(s)
 }
 
 func (w *world) evaluate(s *listener) {
-	now := w.now.Add(s.skew)
-	s.settle(now)
-	s.state = w.table.Evaluate(s.share(), regions.Clock{Now: now, Back: now})
+	clock := regions.Clock{Now: w.now.Add(s.skew)}
+	clock.Back = clock.Now
+	if last := w.lost.Add(frozenAfter); !w.lost.IsZero() && last.Before(clock.Back) {
+		clock.Back = last
+	}
+	s.settle(clock.Now)
+	s.state = w.table.Evaluate(s.share(), clock)
 	s.change(s.state.Due)
 }
 
