@@ -94,20 +94,44 @@ func RemoveDrain(ctx context.Context, client *clientv3.Client, prefix string, at
 	if err := at.check(); err != nil {
 		return 0, false, err
 	}
-	operations := []clientv3.Op{clientv3.OpDelete(at.DrainKey(prefix))}
-	if now {
-		// From up to up: that is no return.
-		record, err := encodeRecord(regions.Record{Since: time.Now()})
-		if err != nil {
-			return 0, false, err
+	for {
+		operations := []clientv3.Op{clientv3.OpDelete(at.DrainKey(prefix))}
+		var unchanged []clientv3.Cmp
+		if now {
+			key := prefix + "/transitions/" + at.path()
+			record, mod, err := undrained(ctx, client, key)
+			if err != nil {
+				return 0, false, err
+			}
+			operations = append(operations, clientv3.OpPut(key, record))
+			unchanged = []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", mod)}
 		}
-		operations = append(operations, clientv3.OpPut(prefix+"/transitions/"+at.path(), record))
+		response, err := client.Txn(ctx).If(unchanged...).Then(operations...).Commit()
+		if err != nil {
+			return 0, false, fmt.Errorf("deleting %s from etcd: %w", at.DrainKey(prefix), err)
+		}
+		if response.Succeeded {
+			return response.Header.Revision, response.Responses[0].GetResponseDeleteRange().Deleted > 0, nil
+		}
 	}
-	response, err := client.Txn(ctx).Then(operations...).Commit()
+}
+
+// undrained returns what to record at the key of a transition so that the end of a
+// drain is no return: from and to are the same. Who is down by votes that tell
+// nothing new stays so by its record alone. It returns the revision of what it read.
+func undrained(ctx context.Context, client *clientv3.Client, key string) (record string, mod int64, err error) {
+	response, err := client.Get(ctx, key)
 	if err != nil {
-		return 0, false, fmt.Errorf("deleting %s from etcd: %w", at.DrainKey(prefix), err)
+		return "", 0, fmt.Errorf("reading %s from etcd: %w", key, err)
 	}
-	return response.Header.Revision, response.Responses[0].GetResponseDeleteRange().Deleted > 0, nil
+	var last regions.Record
+	for _, kv := range response.Kvs {
+		mod = kv.ModRevision
+		last, _ = readRecord(kv.Value) // rubbish counts as absent
+	}
+	stays := last.To &^ regions.Drained
+	record, err = encodeRecord(regions.Record{From: stays, To: stays, Since: time.Now()})
+	return record, mod, err
 }
 
 // drainValue is a drain as JSON.
