@@ -56,15 +56,12 @@ func fleet(t testing.TB, n int, table *regions.Table, now func() time.Time, e *E
 	return list
 }
 
-// marker is a key that means nothing, but all servers hear of it.
-const marker = "transitions/nowhere"
-
 // rest waits until all servers have evaluated everything that etcd has, and want
-// nothing written. It returns the revision of the marker that they have heard of.
-func rest(t testing.TB, c *clientv3.Client, servers []*server) (revision int64) {
+// nothing written.
+func rest(t testing.TB, c *clientv3.Client, servers []*server) {
 	t.Helper()
 	for {
-		revision = put(t, c, marker, "")
+		revision := put(t, c, "transitions/nowhere", "") // it means nothing, but all hear of it
 		eventually(t, "rest", func() bool {
 			return !slices.ContainsFunc(servers, func(s *server) bool {
 				s.Sync.mu.Lock()
@@ -73,7 +70,7 @@ func rest(t testing.TB, c *clientv3.Client, servers []*server) (revision int64) 
 			})
 		})
 		if len(recorded(t, c, revision)) == 0 {
-			return revision
+			return
 		}
 	}
 }
