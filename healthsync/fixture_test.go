@@ -120,6 +120,7 @@ func quickPace() pace {
 	p := usualPace
 	p.request, p.progress, p.silence, p.retry, p.accept, p.rewrite = time.Second, 100*time.Millisecond, 500*time.Millisecond, 50*time.Millisecond, 2*time.Second, 50*time.Millisecond
 	p.refresh, p.modesty, p.courtesy = 0, 5*time.Millisecond, 50*time.Millisecond
+	p.inspection, p.differing = 250*time.Millisecond, 500*time.Millisecond
 	return p
 }
 

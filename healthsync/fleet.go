@@ -114,12 +114,10 @@ func Forget(ctx context.Context, client *clientv3.Client, prefix, id string) (ex
 
 // The rhythm of what a server says of itself.
 const (
-	aliveTTL   = 15                     // seconds, of the lease of alive/ID
-	gather     = 100 * time.Millisecond // from a change until it is told: other changes are told with it
-	recording  = time.Second            // that it waits for records that follow from it, to tell all at once
-	inspection = 15 * time.Second       // between two looks at the others
-	differing  = time.Minute            // that another server may differ before it is an alarm
-	farewell   = 2 * time.Second        // that a stopping server waits for etcd
+	aliveTTL  = 15                     // seconds, of the lease of alive/ID
+	gather    = 100 * time.Millisecond // from a change until it is told: other changes are told with it
+	recording = time.Second            // that it waits for records that follow from it, to tell all at once
+	farewell  = 2 * time.Second        // that a stopping server waits for etcd
 )
 
 // SetFacts says what is new on this server.
@@ -140,6 +138,8 @@ type announcer struct {
 	lease  clientv3.LeaseID
 	lost   <-chan *clientv3.LeaseKeepAliveResponse // closed when the lease is gone
 	told   Server
+	hidden bool // the key of the lease may be gone
+	twin   int  // over 0: somebody else has told something in our name
 }
 
 // announce runs until ctx ends, and then says that this server has stopped.
@@ -152,7 +152,7 @@ func (s *Sync) announce(ctx context.Context) {
 	a := &announcer{Sync: s, client: client}
 	defer client.Close()
 	wake(s.untold)
-	looking := time.NewTicker(inspection)
+	looking := time.NewTicker(s.pace.inspection)
 	defer looking.Stop()
 	for wait := firstPause; ctx.Err() == nil; {
 		select {
@@ -217,7 +217,7 @@ func (s *Sync) self() Server {
 	}
 }
 
-// tell renews the lease if it is gone, and writes servers/ID if that is news.
+// tell renews the lease if it is gone, or the key of it, and writes servers/ID if that is news.
 func (a *announcer) tell(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), a.pace.request)
 	defer cancel()
@@ -225,7 +225,13 @@ func (a *announcer) tell(ctx context.Context) error {
 		if err := a.live(ctx); err != nil {
 			return err
 		}
-		a.told = Server{}
+		a.told, a.hidden = Server{}, true
+	}
+	if a.hidden {
+		if err := a.show(ctx); err != nil {
+			return err
+		}
+		a.hidden = false
 	}
 	self := a.self()
 	if told := a.told; told.Cluster == self.Cluster && told.Revision == self.Revision && told.Override == self.Override && told.equal(self.Facts) {
@@ -253,16 +259,19 @@ func (a *announcer) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	clock := a.now().UTC().Format(time.RFC3339Nano)
-	if _, err := a.client.Put(ctx, a.config.Prefix+"/alive/"+a.config.ID, clock, clientv3.WithLease(lease.ID)); err != nil {
-		return err
-	}
 	lost, err := a.client.KeepAlive(a.client.Ctx(), lease.ID)
 	if err != nil {
 		return err
 	}
 	a.lease, a.lost = lease.ID, lost
 	return nil
+}
+
+// show writes the key that lives with the lease.
+func (a *announcer) show(ctx context.Context) error {
+	clock := a.now().UTC().Format(time.RFC3339Nano)
+	_, err := a.client.Put(ctx, a.config.Prefix+"/alive/"+a.config.ID, clock, clientv3.WithLease(a.lease))
+	return err
 }
 
 // leave says that this server has stopped: nobody waits for it for longer than its
@@ -288,21 +297,46 @@ func (a *announcer) look(ctx context.Context) {
 	if err != nil {
 		return // that etcd is away is an alarm of its own
 	}
+	var found []string
 	self, now := a.self(), a.now()
+	for _, m := range list {
+		found = append(found, m.differs(self, a.config.ID, now)...)
+	}
+	found = append(found, a.recognise(list)...)
 	differs := make(map[string]time.Time)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, m := range list {
-		for _, what := range m.differs(self, a.config.ID, now) {
-			since, known := a.differs[what]
-			if !known {
-				since = now
-			}
-			differs[what] = since
+	for _, what := range found {
+		since, known := a.differs[what]
+		if !known {
+			since = now
 		}
+		differs[what] = since
 	}
 	a.differs = differs
 	a.fleet = list
+}
+
+// recognise looks whether etcd still has what this server told, and has it told again
+// if not: somebody has deleted it, or calls himself the same.
+func (a *announcer) recognise(list []Member) (found []string) {
+	const looks = 3 // that must find nothing strange until all is well
+	i := slices.IndexFunc(list, func(m Member) bool { return m.ID == a.config.ID })
+	switch {
+	case a.lost == nil || a.told.At.IsZero(): // it has not told yet
+	case i >= 0 && list[i].At.Equal(a.told.At) && list[i].Alive:
+		a.twin = max(0, a.twin-1)
+	default:
+		if i >= 0 && !list[i].At.Equal(a.told.At) {
+			a.twin = looks
+		}
+		a.told, a.hidden = Server{}, true
+		wake(a.untold)
+	}
+	if a.twin > 0 {
+		found = []string{fmt.Sprintf("another server is called %s, too: give each its own server.id; `drain --wait` knows of one of them alone", a.config.ID)}
+	}
+	return found
 }
 
 // differs says what another server has that this one has not, and what is wrong
@@ -330,7 +364,7 @@ func (m Member) differs(self Server, id string, now time.Time) (list []string) {
 func (s *Sync) differences() []string {
 	var list []string
 	for what, since := range s.differs {
-		if s.now().Sub(since) >= differing {
+		if s.now().Sub(since) >= s.pace.differing {
 			list = append(list, what)
 		}
 	}

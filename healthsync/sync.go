@@ -68,6 +68,9 @@ type pace struct {
 	rewrite  time.Duration // after a state file that could not be written
 	modesty  time.Duration // at most this long a duty is left to other servers
 	courtesy time.Duration // a duty that they can do better
+
+	inspection time.Duration // between two looks at the other servers
+	differing  time.Duration // that one may differ before it is an alarm
 }
 
 // A silent member is left after 9 s: within 10 s of its last sign of life, and
@@ -75,6 +78,7 @@ type pace struct {
 var usualPace = pace{
 	request: 5 * time.Second, progress: 5 * time.Second, silence: 9 * time.Second, behind: 10 * time.Second, retry: 5 * time.Second,
 	accept: 10 * time.Second, stale: 30 * time.Second, refresh: 10 * time.Second, rewrite: 5 * time.Second, modesty: 100 * time.Millisecond, courtesy: courtesy,
+	inspection: 15 * time.Second, differing: time.Minute,
 }
 
 // Sync follows etcd. All methods may be called concurrently.

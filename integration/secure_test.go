@@ -349,6 +349,10 @@ func newGuarded(t testing.TB, flags ...string) *guarded {
 	g.store.await(t)
 	for _, command := range []string{
 		"role add nearside-server", "role grant-permission nearside-server --prefix=true read /nearside/",
+		"role grant-permission nearside-server --prefix=true readwrite /nearside/verdicts/",
+		"role grant-permission nearside-server --prefix=true readwrite /nearside/transitions/",
+		"role grant-permission nearside-server --prefix=true readwrite /nearside/servers/",
+		"role grant-permission nearside-server --prefix=true readwrite /nearside/alive/",
 		"role add nearside-operator", "role grant-permission nearside-operator --prefix=true read /nearside/",
 		"role grant-permission nearside-operator --prefix=true readwrite /nearside/regions/",
 		"user add root:secret", "user grant-role root root",
