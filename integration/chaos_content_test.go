@@ -277,6 +277,7 @@ type subject struct {
 	revision int64             // of the newest write of the drain key, or its deletion
 	there    bool              // the drain key exists
 	pending  bool              // the newest write is not judged
+	ruled    bool              // there is a verdict on some write
 	asked    drained           // what it says
 	moved    bool              // votes were otherwise than recorded since
 
@@ -420,7 +421,7 @@ func (c *content) deleted(s *subject, revision int64, now time.Duration) (was dr
 	if s.n == 1 && least > 0 {
 		was, certain = s.drains[0], true
 	}
-	if most == 0 || c.others(s, now) {
+	if most == 0 || !s.ruled || c.others(s, now) {
 		s.set(drained{})
 	} else {
 		s.add(drained{}) // the servers may take it for an accident
@@ -454,7 +455,7 @@ func (c *content) hold(lost map[*subject]drained) {
 
 // judged enters a verdict, or that it was removed.
 func (c *content) judged(s *subject, key, value string, deleted bool, revision int64) {
-	if deleted {
+	if s.ruled = !deleted; deleted {
 		if !s.there && s.revision < revision {
 			s.set(drained{}) // let go, or never held
 		}
