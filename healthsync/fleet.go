@@ -320,7 +320,7 @@ func (a *announcer) look(ctx context.Context) {
 // recognise looks whether etcd still has what this server told, and has it told again
 // if not: somebody has deleted it, or calls himself the same.
 func (a *announcer) recognise(list []Member) (found []string) {
-	const looks = 3 // that must find nothing strange until all is well
+	const looks = 20 // that must find nothing strange until all is well: five minutes
 	i := slices.IndexFunc(list, func(m Member) bool { return m.ID == a.config.ID })
 	switch {
 	case a.lost == nil || a.told.At.IsZero(): // it has not told yet

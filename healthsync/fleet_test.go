@@ -17,7 +17,7 @@ func TestHundredServers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a hundred servers take their time")
 	}
-	const many, drains = 100, 20
+	const many, drains = 100, 8
 	e := etcd(t)
 	c := client(t, e)
 	var servers []*server
@@ -52,7 +52,7 @@ func TestHundredServers(t *testing.T) {
 			if what == "servers" {
 				told += count
 			}
-			if most := map[string]int{"verdicts": 1, "transitions": 1, "servers": 2 * many}[what]; count > most {
+			if most := map[string]int{"verdicts": 1, "transitions": 1, "servers": 2 * many}[what]; count > most && what != "alive" {
 				t.Errorf("a drain made the servers write %d keys below %s/, not %d", count, what, most)
 			}
 		}
