@@ -279,6 +279,7 @@ const skew = time.Minute
 func (e *evaluation) comeBack(s *Standing, record Record) {
 	back := record.Since
 	if back.Sub(e.clock.Now) > skew {
+		wait(&e.next, back.Add(-skew))
 		return
 	}
 	if record.From&(Down|Silent|Expired) != 0 {
