@@ -40,7 +40,7 @@ var rubbishKeys = []rubbishKey{
 	{"regions/ap-southeast/health/here", true},  // down before
 	{"regions/ap-southeast/health/there", true}, // down before
 	{"regions/eu-west/health/here", true},       // never written before
-	{"regions/eu-west/heartbeat/agent", false}, // whatever it says, the agent lives
+	{"regions/eu-west/heartbeat/agent", false},  // whatever it says, the agent lives
 	{"regions/atlantis/drain", true},
 	{"regions/EU_WEST/drain", true},
 	{"regions/eu-west/dran", true},
