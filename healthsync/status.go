@@ -133,10 +133,9 @@ func (s *Sync) stateAlarms(raise func(format string, args ...any)) {
 	table, state := s.config.Table, s.state
 	var tied, blind, excused, overdue []string
 	for i, standing := range state.Standings {
-		name := s.ledger.subject(table.Key(i))
 		add := func(list *[]string, applies bool) {
 			if applies {
-				*list = append(*list, name)
+				*list = append(*list, s.ledger.subject(table.Key(i)))
 			}
 		}
 		add(&tied, standing.Tied)

@@ -33,7 +33,7 @@ func FuzzRules(f *testing.F) {
 		}
 		f.Add(code)
 	}
-	f.Fuzz(func(t *testing.T, code []byte) { replay(t, code[:min(len(code), 2000)]) })
+	f.Fuzz(func(t *testing.T, code []byte) { replay(t, code[:min(len(code), 600)]) })
 }
 
 // tape is what a world is made of: each octet is a decision.
@@ -287,12 +287,15 @@ func (l *life) compare(s *State) {
 		if !changed {
 			record = l.in.Subjects[i].Record
 		}
-		ttl := uint32(NoCap)
-		if seconds := (want.ttl + time.Second - 1) / time.Second; seconds > 0 && uint32(seconds) <= l.table.LongestTTL() {
-			ttl = uint32(seconds)
-		}
-		if got.Status.String() != want.status || got.Away != want.away || got.Hold != want.hold || got.Ramp != want.ramp || got.TTL != ttl || record != want.record {
+		if got.Status.String() != want.status || got.Away != want.away || got.Hold != want.hold || got.Ramp != want.ramp || got.TTL != l.seconds(want) || record != want.record {
 			l.t.Errorf("%v is %+v by %+v, not %+v: %+v", key, got, record, want, l.in.Subjects[i])
+		}
+		view, met := s.View(key), w.view(key)
+		if isOut(met.status) {
+			continue
+		}
+		if view.Away != met.away || view.Hold != met.hold || view.TTL != l.seconds(met) {
+			l.t.Errorf("clients meet %v as %+v, not as %+v", key, view, met)
 		}
 	}
 	r := rand.New(rand.NewPCG(uint64(len(l.c)), 1))
@@ -305,6 +308,14 @@ func (l *life) compare(s *State) {
 	}
 }
 
+// seconds is how long answers may be kept.
+func (l *life) seconds(s stand) uint32 {
+	if seconds := (s.ttl + time.Second - 1) / time.Second; seconds > 0 && uint32(seconds) <= l.table.LongestTTL() {
+		return uint32(seconds)
+	}
+	return NoCap
+}
+
 func (l *life) answer(s *State, w *twin, prefer []ID, candidates Set, service ServiceID, client netip.Addr) {
 	got, ok := s.Choose(prefer, candidates, service, client)
 	want, is := w.choose(prefer, candidates, service, client)
@@ -313,5 +324,39 @@ func (l *life) answer(s *State, w *twin, prefer []ID, candidates Set, service Se
 	}
 	if ok && s.view(Key{service, got}).Status&Drained != 0 {
 		l.t.Errorf("%d answers, and is drained", got)
+	}
+}
+
+// BenchmarkEvaluate is what each change costs, and each second before a planned drain.
+func BenchmarkEvaluate(b *testing.B) {
+	for _, size := range []struct{ regions, services int }{{6, 10}, {12, 100}, {Max, MaxServices}} {
+		list := make([]Region, size.regions)
+		for i := range list {
+			list[i] = Region{Name: fmt.Sprintf("r%d", i), Weight: 100}
+		}
+		services := make([]Service, size.services)
+		for i := range services {
+			services[i].Name = fmt.Sprintf("s%d", i)
+		}
+		table, err := made(b, list).With(services, Policy{MaxOut: 50, TTL: 30})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, busy := range []struct {
+			name  string
+			every int // so many subjects, one has a vote
+		}{{"idle", 1 << 30}, {"voted", 1}} {
+			in := table.NewInputs()
+			in.Subjects[0].Drain = Drain{Percent: 100, At: now.Add(10 * time.Second)}
+			for i := 0; i < len(in.Subjects); i += busy.every {
+				in.Subjects[i].Votes = votes("uuu")
+			}
+			b.Run(fmt.Sprintf("%dx%d/%s", size.regions, size.services, busy.name), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					table.Evaluate(in, Clock{Now: now, Back: now})
+				}
+			})
+		}
 	}
 }
