@@ -174,6 +174,9 @@ func (w *world) agree() {
 				w.t.Fatalf("%s is %+v for %s, %+v for %s", w.servers[0].subject(w.table.Key(i)), first, w.servers[0].name, standing, s.name)
 			}
 		}
+		if s.state.Digest() != w.servers[0].state.Digest() {
+			w.t.Fatalf("%s answers otherwise than %s", s.name, w.servers[0].name)
+		}
 		if a, b := w.servers[0].held(), s.held(); !slices.Equal(a, b) {
 			w.t.Fatalf("%v is held by %s, %v by %s", a, w.servers[0].name, b, s.name)
 		}
