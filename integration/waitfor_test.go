@@ -1,0 +1,212 @@
+package integration
+
+import (
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// pair is two registered servers on one etcd, whose answers are kept for a second.
+func pair(t *testing.T) (*cluster, []*server) {
+	store := newCluster(t, thisMachine, 1)
+	servers := []*server{newServer(t, setup{etcd: store.settings(), ttl: 1}), newServer(t, setup{etcd: store.settings(), ttl: 1})}
+	registered(t, store, 2)
+	return store, servers
+}
+
+// registered waits until so many servers have said what they serve.
+func registered(t *testing.T, store *cluster, n int) {
+	t.Helper()
+	eventually(t, "registered servers", func() error {
+		keys := succeed(t, store.ctl("get", "--prefix", "--keys-only", "/nearside/servers/"))
+		if got := strings.Count(keys, "/servers/"); got != n {
+			return fmt.Errorf("%d of %d", got, n)
+		}
+		return nil
+	})
+}
+
+// unsafe fails the test unless `drain --wait` says that it is not safe.
+func unsafe(t *testing.T, r result) {
+	t.Helper()
+	if r.status == 0 || strings.Contains(r.stdout, "safe to power off eu-west") {
+		t.Errorf("drain --wait ended with %d:\n%s%s", r.status, r.stdout, r.stderr)
+	}
+}
+
+// prints waits for what a program is to print.
+func prints(t *testing.T, p *process, text string) {
+	t.Helper()
+	eventually(t, text, func() error {
+		if !strings.Contains(p.output.String(), text) {
+			return fmt.Errorf("it printed %s", p.output)
+		}
+		return nil
+	})
+}
+
+func waiting(t *testing.T, s *server) *process {
+	return start(t, s.nearside("drain", "eu-west", "--wait"))
+}
+
+func ended(t *testing.T, p *process) result {
+	p.await(t)
+	return result{stdout: p.output.String(), status: p.cmd.ProcessState.ExitCode()}
+}
+
+// Where nobody is registered nobody has applied anything.
+func TestWaitForNobody(t *testing.T) {
+	t.Parallel()
+	_, servers := pair(t)
+	unsafe(t, finish(t, servers[0].nearside("drain", "eu-west", "--wait", "--etcd.prefix", "/nearsid")))
+}
+
+// A drain that is refused late is no drain.
+func TestWaitForRefusedDrain(t *testing.T) {
+	t.Parallel()
+	store, servers := pair(t)
+	for i, r := range sixRegions {
+		if r.name != "eu-west" && i < 4 {
+			store.drain(t, r.name)
+		}
+	}
+	for _, s := range servers {
+		s.caught(t, 1)
+		s.cmd.Process.Signal(syscall.SIGSTOP)
+	}
+	wait := waiting(t, servers[0])
+	prints(t, wait, "no server has judged it")
+	for _, s := range servers {
+		s.cmd.Process.Signal(syscall.SIGCONT)
+	}
+	unsafe(t, ended(t, wait))
+}
+
+// A drain that somebody else ends meanwhile is no drain.
+func TestWaitForRemovedDrain(t *testing.T) {
+	t.Parallel()
+	store, servers := pair(t)
+	wait := waiting(t, servers[0])
+	prints(t, wait, "the last cached answer runs out")
+	store.undrain(t, "eu-west")
+	unsafe(t, ended(t, wait))
+}
+
+// A drain that ends by itself before the last cached answer runs out is none.
+func TestWaitForShortDrain(t *testing.T) {
+	t.Parallel()
+	store, _ := pair(t)
+	s := newServer(t, setup{etcd: store.settings(), ttl: 5})
+	registered(t, store, 3)
+	unsafe(t, finish(t, s.nearside("drain", "eu-west", "--wait", "--for", "3s")))
+}
+
+// A server that stopped cleanly may be back, cut off from etcd.
+func TestWaitForReturnedServer(t *testing.T) {
+	t.Parallel()
+	_, servers := pair(t)
+	back := servers[1]
+	back.stop(t)
+	back.process = start(t, back.nearside("serve", "--etcd.endpoints", "http://"+loopback(t).String()))
+	eventually(t, "a server that is ready", func() error { return back.ready(t) })
+	r := finish(t, servers[0].nearside("drain", "eu-west", "--wait"))
+	if got := back.from(t, back.client(t, "udp"), ireland); got == "eu-west" {
+		unsafe(t, r)
+	}
+}
+
+// Servers whose state is frozen apply nothing, whatever their revision.
+func TestWaitForFrozenServers(t *testing.T) {
+	t.Parallel()
+	store, servers := pair(t)
+	etcd := store.client(t)
+	for range 100 {
+		put(t, etcd, "/nearside/regions/us-east/drain", "false")
+	}
+	store.members[0].kill()
+	store.dirs[0], store.token = t.TempDir(), "-other"
+	store.begin(t)
+	registered(t, store, 2)
+	r := finish(t, servers[0].nearside("drain", "eu-west", "--wait"))
+	if got := servers[0].from(t, servers[0].client(t, "udp"), ireland); got == "eu-west" {
+		unsafe(t, r)
+	}
+}
+
+// What a server is asked at must lead to it from elsewhere.
+func TestRegisteredAddress(t *testing.T) {
+	t.Parallel()
+	store := newCluster(t, thisMachine, 1)
+	free := loopback(t)
+	s := prepareServer(t, setup{etcd: store.settings(), address: free, admin: loopback(t)})
+	s.process = start(t, s.nearside("serve", "--server.listen", netip.AddrPortFrom(netip.IPv4Unspecified(), free.Port()).String()))
+	registered(t, store, 1)
+	if said := succeed(t, store.ctl("get", "--prefix", "/nearside/servers/")); strings.Contains(said, "0.0.0.0:") {
+		t.Errorf("asked at that address, any machine answers for itself: %s", said)
+	}
+}
+
+// After `etcdctl del --prefix` the servers are registered again.
+func TestRegisteredAgain(t *testing.T) {
+	t.Parallel()
+	store, _ := pair(t)
+	remove(t, store.client(t), "/nearside/", clientv3.WithPrefix())
+	within(t, 30*time.Second, "servers that are alive", func() error {
+		keys := succeed(t, store.ctl("get", "--prefix", "--keys-only", "/nearside/"))
+		if strings.Count(keys, "/servers/") != 2 || strings.Count(keys, "/alive/") != 2 {
+			return fmt.Errorf("there are %q", strings.Fields(keys))
+		}
+		return nil
+	})
+}
+
+// A held drain stays: undrain must not say that it is gone.
+func TestUndrainHeld(t *testing.T) {
+	t.Parallel()
+	store, servers := pair(t)
+	store.drain(t, "us-east")
+	store.drain(t, "eu-west")
+	c := servers[0].client(t, "udp")
+	eventually(t, "two drains", func() error { return mustBe("eu-central", servers[0].from(t, c, ireland)) })
+	servers[0].caught(t, remove(t, store.client(t), "/nearside/regions/", clientv3.WithPrefix()))
+	r := finish(t, servers[0].nearside("undrain", "eu-west"))
+	if got := servers[0].from(t, c, ireland); r.status == 0 && got != "eu-west" {
+		t.Errorf("undrain says %q, and a client in Ireland is on %s", r.stdout, got)
+	}
+}
+
+// Nothing is written while nothing happens, though a drain is planned.
+func TestQuietBeforePlannedDrain(t *testing.T) {
+	t.Parallel()
+	store, _ := pair(t)
+	succeed(t, store.ctl("put", "/nearside/regions/eu-west/drain", `{"at": "2099-01-01T00:00:00Z"}`))
+	watched := exec.Command("timeout", "22", etcdctl, "--endpoints", strings.Join(store.clients, ","), "watch", "--prefix", "/nearside/")
+	if got := strings.Count(finish(t, watched).stdout, "PUT"); got > 6 { // verdict, servers; what was on its way
+		t.Errorf("%d writes within 22 s", got)
+	}
+}
+
+// Neither hold nor ramp is what keeps a sick region out: --now is no vote.
+func TestUndrainNowOfSickRegion(t *testing.T) {
+	t.Parallel()
+	store, servers := pair(t)
+	etcd, c := store.client(t), servers[0].client(t, "udp")
+	for _, host := range []string{"a", "b"} {
+		put(t, etcd, "/nearside/probes/"+host, "")
+		put(t, etcd, "/nearside/regions/eu-west/health/"+host, fmt.Sprintf(`{"status": "down", "probe": %q}`, host))
+	}
+	eventually(t, "a region that is down", func() error { return mustBe("eu-central", servers[0].from(t, c, ireland)) })
+	servers[0].caught(t, remove(t, etcd, "/nearside/probes/", clientv3.WithPrefix()))
+	store.drain(t, "eu-west")
+	succeed(t, servers[0].nearside("undrain", "eu-west", "--now"))
+	servers[0].caught(t, put(t, etcd, "/nearside/regions/us-east/drain", "false"))
+	if got := servers[0].from(t, c, ireland); got != "eu-central" {
+		t.Errorf("a client in Ireland is on %s, which is down as recorded", got)
+	}
+}
