@@ -376,6 +376,32 @@ func (g *guarded) as(user, file string, arguments ...string) *exec.Cmd {
 	return g.nearside(append(arguments, "--etcd.username", user, "--etcd.password_file", g.path("secret/"+file))...)
 }
 
+// TestMayNotRecord: a server that may not write verdicts and transitions acts on its
+// own judgement, and says so; an operator who waits is not told that it is safe.
+func TestMayNotRecord(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t)
+	c := g.client(t, "udp")
+	rights := []string{"/nearside/verdicts/", "/nearside/transitions/"}
+	for _, below := range rights {
+		succeed(t, g.store.ctl("role", "revoke-permission", "nearside-server", "--prefix=true", below))
+	}
+	r := finish(t, g.as("ann", "password-ann", "drain", "eu-west", "--wait"))
+	if r.status != 2 || !strings.Contains(r.stdout, "no server has recorded a verdict on the drain: NOT safe") {
+		t.Errorf("drain --wait ended with %d: %s%s", r.status, r.stdout, r.stderr)
+	}
+	if got := g.from(t, c, ireland); got != "eu-central" {
+		t.Errorf("players are on %s", got)
+	}
+	g.says(t, "etcd does not let this server write /nearside/verdicts/regions/eu-west/drain: grant")
+	for _, below := range rights {
+		succeed(t, g.store.ctl("role", "grant-permission", "nearside-server", "--prefix=true", "readwrite", below))
+	}
+	g.says(t, "")
+	succeed(t, g.as("ann", "password-ann", "undrain", "eu-west"))
+	eventually(t, "an undrain", func() error { return mustBe("eu-west", g.from(t, c, ireland)) })
+}
+
 // TestUsers: the server and an operator have the least rights; passwords change
 // and rights come and go while the server runs.
 func TestUsers(t *testing.T) {
