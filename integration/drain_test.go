@@ -82,49 +82,6 @@ func (c *client) cross(from, to string, seen *atomic.Bool) error {
 	return nil
 }
 
-// BenchmarkDrain measures the time from the start of a put in etcd to the first
-// answer without the drained region, with a three-member cluster and a client
-// that asks without a pause.
-func BenchmarkDrain(b *testing.B) {
-	store := newCluster(b, thisMachine, 3)
-	s := newServer(b, setup{etcd: store.settings()})
-	etcd := store.client(b)
-	c := s.client(b, "udp")
-	q := query("play.bet.example.", dns.TypeA, ireland)
-	until := func(want string) {
-		for {
-			answer, err := c.exchange(q)
-			if err != nil {
-				b.Fatal(err)
-			}
-			if found := addresses(answer); len(found) == 1 && regionOf(sixRegions, found[0]) == want {
-				return
-			}
-		}
-	}
-	until("eu-west")
-	var taken []time.Duration
-	for b.Loop() {
-		start := time.Now()
-		written := make(chan error, 1)
-		go func() {
-			_, err := etcd.Put(b.Context(), "/nearside/regions/eu-west/drain", "")
-			written <- err
-		}()
-		until("eu-central")
-		taken = append(taken, time.Since(start))
-
-		b.StopTimer()
-		if err := <-written; err != nil {
-			b.Fatal(err)
-		}
-		remove(b, etcd, "/nearside/regions/eu-west/drain")
-		until("eu-west")
-		b.StartTimer()
-	}
-	report(b, taken)
-}
-
 // BenchmarkStart measures the time from the start of the process to its first
 // answer, with the example of the README: built-in geography, embedded etcd.
 func BenchmarkStart(b *testing.B) {
