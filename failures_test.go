@@ -21,9 +21,13 @@ func TestFailures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := os.ReadFile("integration/chaos_faults_test.go")
-	if err != nil {
-		t.Fatal(err)
+	var source []byte
+	for _, name := range []string{"integration/chaos_faults_test.go", "integration/chaos_probes_test.go"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source = append(source, text...)
 	}
 	tests := declaredTests(t)
 	shown := make(map[string]bool)

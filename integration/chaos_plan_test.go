@@ -114,6 +114,10 @@ func (tr *trial) act(random *rand.Rand) (what string, do func()) {
 			}
 		}
 	}
+	if random.IntN(6) == 0 {
+		region, sick := probedMembers[random.IntN(len(probedMembers))], random.IntN(2) == 0
+		return fmt.Sprintf("%s in %s is sick: %v", probedService, region, sick), func() { tr.backends.set(region, sick) }
+	}
 	what, task := tr.operator.act(random)
 	return what, func() { tr.operator.do(task) }
 }
@@ -145,6 +149,7 @@ var faults = []func(*trial, *rand.Rand) fault{
 	(*trial).badLink, (*trial).badLink, (*trial).crashServer, (*trial).crashServer, (*trial).pauseServer,
 	(*trial).compactBehind, (*trial).fullDisk, (*trial).replaceZone, (*trial).replaceDatabase,
 	(*trial).manyWrites, (*trial).leaseStorm, (*trial).blindProber, (*trial).silentRegion, (*trial).silentRegions,
+	(*trial).cutWatchtower, (*trial).blindWatchtower, (*trial).pauseWatchtower, (*trial).crashWatchtower,
 }
 
 func (tr *trial) oneServer(random *rand.Rand) *target {

@@ -69,18 +69,20 @@ type trial struct {
 	stalls  spans          // when this program was not run
 	pauses  spans          // when a server that nothing is done to did not answer
 
-	network   *network
-	outside   *node // where players and operators are, whom nobody cuts off
-	members   []*node
-	store     *cluster
-	history   *history
-	servers   []*target
-	probers   []*prober
-	agents    []*agent
-	operator  *operator
-	etcd      *clientv3.Client // of the operator
-	recording context.CancelFunc
-	database  string // content of the geo database; empty: the built-in one
+	network     *network
+	outside     *node // where players and operators are, whom nobody cuts off
+	members     []*node
+	store       *cluster
+	history     *history
+	servers     []*target
+	probers     []*prober
+	agents      []*agent
+	backends    *backends
+	watchtowers []*watchtower
+	operator    *operator
+	etcd        *clientv3.Client // of the operator
+	recording   context.CancelFunc
+	database    string // content of the geo database; empty: the built-in one
 
 	mu       sync.Mutex
 	clusters []string // ids
@@ -122,6 +124,10 @@ func newTrial(t *testing.T) *trial {
 	}
 	for i := range 3 {
 		tr.probers = append(tr.probers, newProber(tr, i))
+	}
+	tr.backends = newBackends(tr)
+	for i := range 3 {
+		tr.watchtowers = append(tr.watchtowers, newWatchtower(tr, i))
 	}
 	tr.operator = newOperator(tr)
 	return tr
@@ -293,6 +299,9 @@ func (tr *trial) silence() {
 	}
 	for _, a := range tr.agents {
 		a.finish()
+	}
+	for _, w := range tr.watchtowers {
+		w.finish(tr)
 	}
 	now := len(tr.clusters) - 1
 	for _, g := range tr.servers {

@@ -95,7 +95,7 @@ func newField(t *testing.T) *field {
 	f.etcd = f.store.etcdClient(t, cluster.clients)
 	probes := "probes:\n"
 	for i, r := range sixRegions {
-		d := newDataCenter(t, network.plug(t, r.name, fmt.Sprintf("10.66.1.%d", i+1)))
+		d := newDataCenter(t, network.plug(t, r.name, fmt.Sprintf("10.66.1.%d", i+1)), func(http.ResponseWriter, *http.Request) {})
 		f.regions[r.name] = d
 		probes += fmt.Sprintf("  - {region: %s, http: \"http://%s/healthz\"}\n", r.name, d.node.port(80))
 	}
@@ -122,15 +122,13 @@ func newField(t *testing.T) *field {
 	return f
 }
 
-func newDataCenter(t testing.TB, n *node) *dataCenter {
+func newDataCenter(t testing.TB, n *node, page http.HandlerFunc) *dataCenter {
 	t.Helper()
 	listener, err := n.listen("tcp", n.port(80).String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &dataCenter{node: n, web: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "well")
-	})}}
+	d := &dataCenter{node: n, web: &http.Server{Handler: page}}
 	go d.web.Serve(listener)
 	t.Cleanup(func() { d.web.Close() })
 	return d
