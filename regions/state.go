@@ -257,8 +257,8 @@ func (t *Table) excuses(in Inputs, clock Clock) Set {
 			continue
 		case record.To&(Silent|Excused) == 0:
 			fresh |= this
-		case clock.Now.Sub(record.Since) < storm:
-			recent |= this
+		case record.From&(Silent|Excused) == 0 && clock.Now.Sub(record.Since) < storm:
+			recent |= this // else it was drained, or voted down, since it stopped
 		}
 		if record.To&Excused != 0 {
 			excused |= this

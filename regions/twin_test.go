@@ -110,8 +110,9 @@ func (w *twin) lifeless(k Key) string {
 		}
 		required++
 		other := w.in.Subjects[id]
-		fresh := !saysAny(other.Record.To.String(), "silent", "excused")
-		if other.Heartbeats == 0 && (fresh || w.clock.Now.Sub(other.Record.Since) < 30*time.Second) {
+		stopsNow := !saysAny(other.Record.To.String(), "silent", "excused")
+		stoppedThen := !saysAny(other.Record.From.String(), "silent", "excused")
+		if other.Heartbeats == 0 && (stopsNow || stoppedThen && w.clock.Now.Sub(other.Record.Since) < 30*time.Second) {
 			together++
 		}
 	}
