@@ -23,7 +23,7 @@ func (s *Sync) take(l listing) error {
 	}
 	s.confirmed, s.refreshed = s.now(), s.now()
 	s.ledger = base.replace(l.writes, l.revision, s.revision, s.confirmed)
-	s.cluster, s.revision, s.source, s.frozen = l.cluster, l.revision, FromEtcd, nil
+	s.cluster, s.revision, s.input, s.source, s.frozen = l.cluster, l.revision, l.revision, FromEtcd, nil
 	_, count := s.ledger.rejections()
 	s.mu.Unlock()
 
@@ -50,7 +50,9 @@ func (s *Sync) heard(response clientv3.WatchResponse, cluster uint64) error {
 		s.revision = events[0].Kv.ModRevision
 		writes, events = s.transaction(events)
 		s.ledger.transact(writes, s.confirmed)
-		changed = changed || len(writes) > 0
+		if len(writes) > 0 {
+			s.input, changed = s.revision, true
+		}
 	}
 	if len(response.Events) == 0 {
 		s.revision = response.Header.Revision

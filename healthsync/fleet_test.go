@@ -2,6 +2,7 @@ package healthsync
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -201,5 +202,48 @@ func TestSameID(t *testing.T) {
 	}
 	if alarms := list[0].Status().Alarms; len(alarms) > 0 {
 		t.Errorf("alarms: %q", alarms)
+	}
+}
+
+// Time alone makes nobody write: neither to etcd, where each of many servers would,
+// nor to the state file.
+func TestTimeWritesNothing(t *testing.T) {
+	t.Parallel()
+	e := etcd(t)
+	c := client(t, e)
+	var servers []*server
+	for i := range 2 {
+		s := &server{t: t, folder: t.TempDir()}
+		config := s.config(e.Endpoint())
+		config.Table, config.ID = policed(t, 0, 3*time.Second), fmt.Sprintf("ns%d", i+1)
+		s.Sync = open(config, usualPace, time.Now)
+		s.run()
+		servers = append(servers, s)
+	}
+	put(t, c, "regions/us/drain", `{"at": "2099-01-01T00:00:00Z"}`)
+	put(t, c, "regions/eu/drain", "")
+	quiet(t, c, servers)
+	returned := del(t, c, "regions/eu/drain")
+	servers[0].reached(returned)
+	servers[1].reached(returned)
+	files := make(map[time.Time]bool)
+	eventually(t, "the end of the ramp", func() bool {
+		info, err := os.Stat(servers[0].Sync.config.StateFile)
+		if err == nil {
+			files[info.ModTime()] = true
+		}
+		return servers[0].State().Return.IsZero() && servers[1].State().Return.IsZero()
+	})
+	servers[0].mutex.Lock()
+	states := len(servers[0].published)
+	servers[0].mutex.Unlock()
+	if states < 20 {
+		t.Errorf("%d states: there was no ramp", states)
+	}
+	if n := written(t, c, returned+1, quiet(t, c, servers))["servers"]; n > 6 {
+		t.Errorf("%d times a server told what it serves", n)
+	}
+	if len(files) > 6 { // the deletion, the verdict, the transition
+		t.Errorf("the state file was written %d times", len(files))
 	}
 }

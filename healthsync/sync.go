@@ -101,6 +101,7 @@ type Sync struct {
 	ledger   *ledger
 	cluster  uint64
 	revision int64 // everything up to here is in the ledger
+	input    int64 // the last revision that told anything but of the servers themselves
 	state    *regions.State
 	source   string
 	frozen   *freeze
@@ -165,7 +166,7 @@ func (s *Sync) restore(v saved) {
 	if v.Cluster == 0 {
 		return // etcd was never read
 	}
-	s.source, s.cluster, s.revision, s.frozen = FromFile, v.Cluster, v.Revision, v.Frozen
+	s.source, s.cluster, s.revision, s.input, s.frozen = FromFile, v.Cluster, v.Revision, v.Revision, v.Frozen
 	// Wall clocks may have been set between the runs: an age is never negative.
 	s.confirmed = s.now().Add(-max(0, s.now().Round(0).Sub(v.Confirmed)))
 	s.ledger.load(v, s.confirmed.Round(0).UTC())
@@ -200,10 +201,12 @@ func (s *Sync) Run(ctx context.Context) {
 // publish hands on a new state whenever something changed, or time changes it.
 func (s *Sync) publish(ctx context.Context) {
 	for {
+		changed := false
 		timer := time.NewTimer(s.sleep())
 		select {
 		case <-ctx.Done():
 		case <-s.changed:
+			changed = true
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -211,12 +214,18 @@ func (s *Sync) publish(ctx context.Context) {
 			return
 		}
 		s.mu.Lock()
+		if !changed && !s.timely() {
+			s.mu.Unlock()
+			continue // it was for a look at the time
+		}
 		old := s.state
 		s.state = s.evaluate()
 		state, news := s.state, s.ledger.takeNews()
 		s.mu.Unlock()
 		s.config.Publish(state)
-		wake(s.unsaved)
+		if changed || len(state.Due)+len(news.list) > 0 { // what time alone does, it does again after a restart
+			wake(s.unsaved)
+		}
 		wake(s.untold)
 		wake(s.duties)
 		s.report(old, state, news)
@@ -238,7 +247,7 @@ func (s *Sync) evaluate() *regions.State {
 	}
 	state := s.config.Table.Evaluate(in, clock)
 	s.ledger.change(state.Due)
-	state.Cluster, state.Revision = s.cluster, s.revision
+	state.Cluster, state.Revision = s.cluster, s.input // which stands still while nothing happens
 	return state
 }
 

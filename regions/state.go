@@ -14,8 +14,9 @@ type Clock struct {
 
 // State says who is out. It is immutable and belongs to the Table it was made with.
 type State struct {
-	// Cluster and Revision say which state of etcd this is; both are 0 before
-	// etcd was ever read. Revisions of different clusters cannot be compared.
+	// Cluster and Revision say which state of etcd this is: Revision that of the last
+	// input. Both are 0 before etcd was ever read. Revisions of different clusters
+	// cannot be compared.
 	Cluster  uint64
 	Revision int64
 
