@@ -212,8 +212,8 @@ func (s *Sync) self() Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Server{
-		Cluster: clusterName(s.state.Cluster), Revision: s.state.Revision, At: s.now().UTC().Round(time.Millisecond),
-		Override: len(s.override.Drain)+len(s.override.Up) > 0, Facts: s.facts,
+		Cluster: clusterName(s.served.Cluster), Revision: s.served.Revision, At: s.now().UTC().Round(time.Millisecond),
+		Override: forcedRegions(s.served) != 0, Facts: s.facts,
 	}
 }
 

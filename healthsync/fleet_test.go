@@ -9,6 +9,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"nearside/regions"
 )
 
 // TestHundredServers: a hundred servers at their usual pace have one state at one
@@ -246,4 +248,24 @@ func TestTimeWritesNothing(t *testing.T) {
 	if len(files) > 6 { // the deletion, the verdict, the transition
 		t.Errorf("the state file was written %d times", len(files))
 	}
+}
+
+// What does not answer queries yet is not told: `drain --wait` would believe it.
+func TestToldWhenServed(t *testing.T) {
+	t.Parallel()
+	e := etcd(t)
+	s := &server{t: t, folder: t.TempDir()}
+	config := s.config(e.Endpoint())
+	swap := make(chan struct{})
+	config.Publish = func(*regions.State) { <-swap }
+	s.Sync = open(config, quickPace(), time.Now)
+	s.run()
+	swap <- struct{}{} // the list
+	revision := put(t, client(t, e), "regions/eu-west/drain", "")
+	s.drained("eu-west")
+	if told := s.self().Revision; told >= revision {
+		t.Errorf("it tells revision %d", told)
+	}
+	close(swap)
+	eventually(t, "what is served to be told", func() bool { return s.self().Revision >= revision })
 }

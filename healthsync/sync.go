@@ -37,8 +37,9 @@ type Config struct {
 	OverrideFile string // the break-glass file; need not exist
 	Log          zerolog.Logger
 
-	// Publish takes each new state. It is called from one goroutine, in order,
-	// and must return fast: later states wait for it (and are merged).
+	// Publish takes each new state, and returns once it answers queries: then other
+	// servers are told so. It is called from one goroutine, in order, and must return
+	// fast: later states wait for it (and are merged).
 	Publish func(*regions.State)
 
 	// Steered returns the steered names for the guard, one for each distinct pair of
@@ -103,6 +104,7 @@ type Sync struct {
 	revision int64 // everything up to here is in the ledger
 	input    int64 // the last revision that told anything but of the servers themselves
 	state    *regions.State
+	served   *regions.State // the last that was published
 	source   string
 	frozen   *freeze
 	behind   time.Time     // since when members answer with lower revisions; zero if they do not
@@ -153,6 +155,7 @@ func open(config Config, pace pace, now func() time.Time) *Sync {
 	s.restore(v)
 	s.override, s.overrideFault = s.readOverride(v.Override)
 	s.state = s.evaluate()
+	s.served = s.state
 	s.logStart()
 	return s
 }
@@ -223,6 +226,9 @@ func (s *Sync) publish(ctx context.Context) {
 		state, news := s.state, s.ledger.takeNews()
 		s.mu.Unlock()
 		s.config.Publish(state)
+		s.mu.Lock()
+		s.served = state
+		s.mu.Unlock()
 		if changed || len(state.Due)+len(news.list) > 0 { // what time alone does, it does again after a restart
 			wake(s.unsaved)
 		}

@@ -28,28 +28,48 @@ func (m mailbox[T]) put(v T) {
 type builder struct {
 	zones   mailbox[*zones.View]
 	places  mailbox[*dnsserver.Places]
-	states  mailbox[*regions.State]
+	states  chan served
 	secrets mailbox[*dnsserver.Secrets]
 	swap    func(*dnsserver.Snapshot)
+	ended   chan struct{} // closed by run
+}
+
+// served is a state that is to answer queries, and done, which is closed once it does.
+type served struct {
+	state *regions.State
+	done  chan struct{}
 }
 
 func newBuilder(swap func(*dnsserver.Snapshot)) *builder {
 	return &builder{
 		zones:   newMailbox[*zones.View](),
 		places:  newMailbox[*dnsserver.Places](),
-		states:  newMailbox[*regions.State](),
+		states:  make(chan served),
 		secrets: newMailbox[*dnsserver.Secrets](),
 		swap:    swap,
+		ended:   make(chan struct{}),
+	}
+}
+
+// serve swaps a state in. It returns when that is done, or never will be.
+func (b *builder) serve(state *regions.State) {
+	next := served{state, make(chan struct{})}
+	select {
+	case b.states <- next:
+		<-next.done
+	case <-b.ended:
 	}
 }
 
 // run swaps in a snapshot for every new part, beginning with snapshot, until
 // ctx ends.
 func (b *builder) run(ctx context.Context, snapshot *dnsserver.Snapshot) {
+	defer close(b.ended)
 	for {
+		var done chan struct{}
 		select {
-		case state := <-b.states:
-			snapshot = snapshot.WithState(state)
+		case next := <-b.states:
+			snapshot, done = snapshot.WithState(next.state), next.done
 		case view := <-b.zones:
 			snapshot = snapshot.WithZones(view)
 		case places := <-b.places:
@@ -60,5 +80,8 @@ func (b *builder) run(ctx context.Context, snapshot *dnsserver.Snapshot) {
 			return
 		}
 		b.swap(snapshot)
+		if done != nil {
+			close(done)
+		}
 	}
 }

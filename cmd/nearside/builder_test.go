@@ -24,7 +24,7 @@ func TestMailbox(t *testing.T) {
 	}
 }
 
-// However fast states come, the last one is swapped in.
+// A state is swapped in when serve returns, and serve does not outlast run.
 func TestBuilder(t *testing.T) {
 	swaps := make(chan *dnsserver.Snapshot, 2000)
 	b := newBuilder(func(s *dnsserver.Snapshot) { swaps <- s })
@@ -35,20 +35,22 @@ func TestBuilder(t *testing.T) {
 		defer close(ended)
 		b.run(ctx, first)
 	}()
-	last := &regions.State{Revision: 7}
-	for range 1000 {
-		b.states.put(new(regions.State))
-	}
-	b.states.put(last)
-	want := first.WithState(last)
-	for got := range swaps {
-		if got == first {
-			t.Fatal("a snapshot was changed in place")
-		}
-		if reflect.DeepEqual(got, want) {
-			break
+	for i := range 1000 {
+		state := &regions.State{Revision: int64(i)}
+		b.serve(state)
+		select {
+		case got := <-swaps:
+			if got == first {
+				t.Fatal("a snapshot was changed in place")
+			}
+			if want := first.WithState(state); !reflect.DeepEqual(got, want) {
+				t.Fatalf("state %d is not the one swapped in", i)
+			}
+		default:
+			t.Fatalf("state %d is not swapped in", i)
 		}
 	}
 	cancel()
 	<-ended
+	b.serve(new(regions.State))
 }

@@ -248,9 +248,9 @@ func (s *server) steeredNames() []regions.Steered {
 	return nil
 }
 
-// publish hands a new state to the builder.
+// publish makes a new state answer queries.
 func (s *server) publish(state *regions.State) {
-	s.builder.states.put(state)
+	s.builder.serve(state)
 	s.state.Store(state)
 }
 
