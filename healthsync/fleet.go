@@ -2,6 +2,7 @@ package healthsync
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 // of these facts has changed, and when it stops.
 type Server struct {
 	Cluster  string    `json:"cluster"`  // of etcd, in hexadecimal: revisions of others say nothing; "": it never read one
+	Process  string    `json:"process"`  // made up at its start: two of one ID tell themselves apart by it
 	Revision int64     `json:"revision"` // of the state from which it answers
 	At       time.Time `json:"at"`       // when it wrote this, by its clock
 	Stopped  time.Time `json:"stopped,omitzero"`
@@ -134,12 +136,23 @@ func (s *Sync) SetFacts(facts Facts) {
 // announcer tells etcd of this server, and looks at the others.
 type announcer struct {
 	*Sync
-	client *clientv3.Client
-	lease  clientv3.LeaseID
-	lost   <-chan *clientv3.LeaseKeepAliveResponse // closed when the lease is gone
-	told   Server
-	hidden bool // the key of the lease may be gone
-	twin   int  // over 0: somebody else has told something in our name
+	client  *clientv3.Client
+	process string
+	lease   clientv3.LeaseID
+	lost    <-chan *clientv3.LeaseKeepAliveResponse // closed when the lease is gone
+	told    Server
+	toldAt  time.Time // when, by a clock that nobody sets
+	mod     int64     // the revision of that; 0: this process has told nothing
+	hidden  bool      // the key of the lease may be gone
+	twin    int       // over 0: somebody else has told something in our name
+	looked  time.Time // when it looked at the others last
+	seen    map[string]sighting
+}
+
+// sighting is what a look found of another server.
+type sighting struct {
+	at    time.Time // when it wrote what it told last, by its clock
+	wrong bool      // its clock, or ours
 }
 
 // announce runs until ctx ends, and then says that this server has stopped.
@@ -149,7 +162,7 @@ func (s *Sync) announce(ctx context.Context) {
 		s.setAnnounceFault(err)
 		return
 	}
-	a := &announcer{Sync: s, client: client}
+	a := &announcer{Sync: s, client: client, process: rand.Text()}
 	defer client.Close()
 	wake(s.untold)
 	looking := time.NewTicker(s.pace.inspection)
@@ -233,24 +246,38 @@ func (a *announcer) tell(ctx context.Context) error {
 		}
 		a.hidden = false
 	}
-	self := a.self()
+	self, now := a.self(), a.now()
 	if told := a.told; told.Cluster == self.Cluster && told.Revision == self.Revision && told.Override == self.Override && told.equal(self.Facts) {
 		return nil
 	}
 	if err := a.put(ctx, self); err != nil {
 		return err
 	}
-	a.told = self
+	a.told, a.toldAt = self, now
 	return nil
 }
 
+// put writes servers/ID, and notices who else has written it since this process did.
 func (a *announcer) put(ctx context.Context, self Server) error {
+	self.Process = a.process
 	value, err := json.Marshal(self)
 	if err != nil {
 		return err
 	}
-	_, err = a.client.Put(ctx, a.config.Prefix+"/servers/"+a.config.ID, string(value))
-	return err
+	key := a.config.Prefix + "/servers/" + a.config.ID
+	write := clientv3.OpPut(key, string(value), clientv3.WithPrevKV())
+	response, err := a.client.Do(ctx, write)
+	if err != nil {
+		return err
+	}
+	if last := response.Put().PrevKv; last != nil && a.mod != 0 && last.ModRevision != a.mod {
+		var by Server
+		if json.Unmarshal(last.Value, &by) != nil || by.Process != a.process { // else it was told, though no answer came
+			a.twin = twinLooks
+		}
+	}
+	a.mod = response.Put().Header.Revision
+	return nil
 }
 
 // live takes a lease and keeps it alive for as long as the client lives.
@@ -293,6 +320,7 @@ func (a *announcer) leave() {
 func (a *announcer) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, a.pace.request)
 	defer cancel()
+	began := a.now()
 	list, _, err := Fleet(ctx, a.client, a.config.Prefix)
 	if err != nil {
 		return // that etcd is away is an alarm of its own
@@ -300,8 +328,9 @@ func (a *announcer) look(ctx context.Context) {
 	var found []string
 	self, now := a.self(), a.now()
 	for _, m := range list {
-		found = append(found, m.differs(self, a.config.ID, now)...)
+		found = append(found, m.differs(self, a.config.ID)...)
 	}
+	found = append(found, a.clocks(list, began, now)...)
 	found = append(found, a.recognise(list)...)
 	differs := make(map[string]time.Time)
 	a.mu.Lock()
@@ -317,18 +346,20 @@ func (a *announcer) look(ctx context.Context) {
 	a.fleet = list
 }
 
+// twinLooks is how many looks must find nothing strange until all is well: five minutes.
+const twinLooks = 20
+
 // recognise looks whether etcd still has what this server told, and has it told again
 // if not: somebody has deleted it, or calls himself the same.
 func (a *announcer) recognise(list []Member) (found []string) {
-	const looks = 20 // that must find nothing strange until all is well: five minutes
 	i := slices.IndexFunc(list, func(m Member) bool { return m.ID == a.config.ID })
 	switch {
 	case a.lost == nil || a.told.At.IsZero(): // it has not told yet
-	case i >= 0 && list[i].At.Equal(a.told.At) && list[i].Alive:
+	case i >= 0 && list[i].Process == a.process && list[i].At.Equal(a.told.At) && list[i].Alive:
 		a.twin = max(0, a.twin-1)
 	default:
-		if i >= 0 && !list[i].At.Equal(a.told.At) {
-			a.twin = looks
+		if i >= 0 && list[i].Fault == "" && list[i].Process != a.process {
+			a.twin = twinLooks
 		}
 		a.told, a.hidden = Server{}, true
 		wake(a.untold)
@@ -341,7 +372,7 @@ func (a *announcer) recognise(list []Member) (found []string) {
 
 // differs says what another server has that this one has not, and what is wrong
 // with it.
-func (m Member) differs(self Server, id string, now time.Time) (list []string) {
+func (m Member) differs(self Server, id string) (list []string) {
 	if m.ID == id || !m.Alive || m.Fault != "" {
 		return nil
 	}
@@ -354,10 +385,38 @@ func (m Member) differs(self Server, id string, now time.Time) (list []string) {
 			list = append(list, fmt.Sprintf("%s has another %s: see to it that all servers have the same", printable.Cut(m.ID, maxShown), d.what))
 		}
 	}
-	if m.At.Sub(now) > 5*time.Second {
-		list = append(list, fmt.Sprintf("the clock of %s or of this server is wrong: see to NTP", printable.Cut(m.ID, maxShown)))
-	}
 	return list
+}
+
+// clockError is how far two clocks may be apart.
+const clockError = 5 * time.Second
+
+// clocks compares the clocks of others with ours, in a list that was read between two
+// times. It judges what they wrote when it is first seen, since that ages: it was
+// written after the look before. When our own clock is set, all of it begins anew.
+func (a *announcer) clocks(list []Member, began, ended time.Time) (found []string) {
+	set := ended.Round(0).Sub(a.told.At) - ended.Sub(a.toldAt)
+	if set.Abs() > clockError/2 && !a.told.At.IsZero() {
+		a.seen, a.told = nil, Server{} // others are told of the right one
+		wake(a.untold)
+	}
+	seen := make(map[string]sighting)
+	for _, m := range list {
+		if m.ID == a.config.ID || !m.Alive || m.Fault != "" {
+			continue
+		}
+		s, known := a.seen[m.ID]
+		if !known || !s.at.Equal(m.At) {
+			ahead := m.At.Sub(ended) > clockError
+			behind := known && a.looked.Sub(m.At) > clockError
+			s = sighting{m.At, ahead || behind}
+		}
+		if seen[m.ID] = s; s.wrong {
+			found = append(found, fmt.Sprintf("the clock of %s or of this server is wrong: see to NTP", printable.Cut(m.ID, maxShown)))
+		}
+	}
+	a.seen, a.looked = seen, began
+	return found
 }
 
 // differences returns what has been different for a while, sorted.

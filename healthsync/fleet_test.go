@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -177,9 +178,55 @@ func TestClockWrong(t *testing.T) {
 		s.drained("eu-west")
 	}
 	list[0].alarm("the clock of ns2 or of this server is wrong")
+	eventually(t, "a look at ns1", func() bool { return len(list[1].Status().Servers) == 2 })
 	del(t, c, "regions/eu-west/drain")
+	list[1].alarm("the clock of ns1 or of this server is wrong")
 	for _, s := range list {
 		s.drained()
+	}
+}
+
+// What a server wrote tells of its clock when it is first seen, and no other time.
+func TestClocks(t *testing.T) {
+	now := time.Now()
+	look := func(a *announcer, after, written time.Duration) bool {
+		ns2 := Member{ID: "ns2", Alive: true, Server: Server{At: now.Add(written).UTC().Round(time.Millisecond)}}
+		return len(a.clocks([]Member{ns2}, now.Add(after), now.Add(after))) > 0
+	}
+	for _, c := range []struct {
+		what           string
+		after, written time.Duration // of the look, and by the other clock
+		wrong          bool
+	}{
+		{"a right clock", 15 * time.Second, 14 * time.Second, false},
+		{"written just after the look before", 15 * time.Second, time.Second, false},
+		{"ahead", 15 * time.Second, 21 * time.Second, true},
+		{"behind", 15 * time.Second, -6 * time.Second, true},
+	} {
+		a := &announcer{Sync: &Sync{config: Config{ID: "ns1"}}}
+		if look(a, 0, -time.Hour) {
+			t.Errorf("%s: what was written long ago is an alarm", c.what)
+		}
+		for n := range 3 {
+			if got := look(a, c.after+time.Duration(n)*15*time.Second, c.written); got != c.wrong {
+				t.Errorf("%s: look %d: an alarm is %v", c.what, n+1, got)
+			}
+		}
+		if look(a, time.Hour, time.Hour) {
+			t.Errorf("%s: the alarm stays when the clock is right", c.what)
+		}
+	}
+}
+
+// A clock of ours that is set is told, so that the alarms of others end.
+func TestClockSet(t *testing.T) {
+	now := time.Now()
+	for set, want := range map[time.Duration]int{0: 0, time.Hour: 1, -time.Hour: 1} {
+		a := &announcer{Sync: &Sync{untold: make(chan struct{}, 1)}, toldAt: now, told: Server{At: now.Round(0).Add(-set)}}
+		a.clocks(nil, now.Add(time.Hour), now.Add(time.Hour))
+		if got := len(a.untold); got != want {
+			t.Errorf("set by %v: it is told %d times", set, got)
+		}
 	}
 }
 
@@ -257,15 +304,17 @@ func TestToldWhenServed(t *testing.T) {
 	s := &server{t: t, folder: t.TempDir()}
 	config := s.config(e.Endpoint())
 	swap := make(chan struct{})
+	free := sync.OnceFunc(func() { close(swap) })
 	config.Publish = func(*regions.State) { <-swap }
 	s.Sync = open(config, quickPace(), time.Now)
 	s.run()
+	t.Cleanup(free)
 	swap <- struct{}{} // the list
 	revision := put(t, client(t, e), "regions/eu-west/drain", "")
 	s.drained("eu-west")
 	if told := s.self().Revision; told >= revision {
 		t.Errorf("it tells revision %d", told)
 	}
-	close(swap)
+	free()
 	eventually(t, "what is served to be told", func() bool { return s.self().Revision >= revision })
 }
