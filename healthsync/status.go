@@ -101,7 +101,7 @@ func (s *Sync) alarms() []string {
 		raise("the state is frozen: %s; look at etcd, then run `nearside state accept`", s.frozen.Why)
 	}
 	if held := s.ledger.held(); len(held) > 0 {
-		raise("all drains were deleted at once, so %s stay drained: write the drains again, or run `nearside state accept`", strings.Join(held, ", "))
+		raise("all drains were deleted at once, and so are kept: %s; write the drains again, or run `nearside state accept`", strings.Join(held, ", "))
 	}
 	switch age := s.age(); {
 	case age <= s.pace.stale:
@@ -131,7 +131,7 @@ func (s *Sync) alarms() []string {
 // stateAlarms says what is wrong with the regions themselves.
 func (s *Sync) stateAlarms(raise func(format string, args ...any)) {
 	table, state := s.config.Table, s.state
-	var tied, blind, excused, overdue []string
+	var tied, blind, mute, excused, overdue []string
 	for i, standing := range state.Standings {
 		add := func(list *[]string, applies bool) {
 			if applies {
@@ -140,6 +140,7 @@ func (s *Sync) stateAlarms(raise func(format string, args ...any)) {
 		}
 		add(&tied, standing.Tied)
 		add(&blind, standing.Blind())
+		add(&mute, standing.Mute() && !standing.Tied)
 		add(&excused, standing.Status&regions.Excused != 0)
 		add(&overdue, standing.Overdue)
 	}
@@ -148,15 +149,16 @@ func (s *Sync) stateAlarms(raise func(format string, args ...any)) {
 			raise(format, strings.Join(list, ", "))
 		}
 	}
-	about(tied, "%s stay down, though no majority of live votes says so: see to the probes")
-	about(blind, "%s have votes, but no live one, so they stay as they are: see to the probes, or delete their votes")
+	about(tied, "down as recorded alone, without a majority of live votes: %s; see to the probes")
+	about(blind, "no vote lives, so nothing changes by votes: %s; see to the probes, or delete their votes")
+	about(mute, "one vote lives of several, and two must agree, so nothing goes down by votes: %s; see to the probes, or delete the other votes")
 	about(excused, "the heartbeats of %s stopped with those of more than half of the regions, so that counts for nothing: see to the agents and to etcd")
-	about(overdue, "the drain of %s has ended, but they are sick and stay out: see to them")
+	about(overdue, "sick, and so still out though the drain has ended: %s; see to the regions")
 	s.guardAlarms(raise)
 }
 
 // guardAlarms says where the guard would refuse now what it let pass, or where nobody
-// is left.
+// is left. Whoever has the zones says which names that leaves without an answer.
 func (s *Sync) guardAlarms(raise func(format string, args ...any)) {
 	table, state := s.config.Table, s.state
 	for _, excess := range table.Excess(state.Inputs, s.now()) {
@@ -166,14 +168,6 @@ func (s *Sync) guardAlarms(raise func(format string, args ...any)) {
 		service := regions.ServiceID(id)
 		if state.Usual(service) == 0 && table.Len() > 0 {
 			raise("%s is usable in no region: on_exhausted decides who answers; see to the regions", table.Of(service))
-		}
-	}
-	if s.config.Steered == nil {
-		return
-	}
-	for _, name := range s.config.Steered() {
-		if state.Exhausted(name) {
-			raise("%s and the names in the same regions are answered with no address: all their regions are drained; undrain one", name.Name)
 		}
 	}
 }

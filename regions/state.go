@@ -57,6 +57,10 @@ func (s Standing) Unmonitored() bool { return s.votes == 0 }
 // Blind reports whether there are votes, but none that lives.
 func (s Standing) Blind() bool { return s.votes > 0 && s.live == 0 }
 
+// Mute reports whether some votes live, but so few that they cannot take it out: two
+// must agree where there are more votes than one.
+func (s Standing) Mute() bool { return s.live == 1 && s.votes > 1 }
+
 // Due is a change of status that is not yet recorded.
 type Due struct {
 	Key
@@ -186,14 +190,14 @@ func (e *evaluation) drain(s *Standing, d Drain) {
 
 // runDown caps the TTL so that caches run out at the instant a drain begins.
 func (e *evaluation) runDown(s *Standing, at time.Time) {
-	left := at.Sub(e.clock.Now) // > 0
-	seconds := int64((left + time.Second - 1) / time.Second)
-	if seconds > int64(e.longest) {
-		wait(&e.next, at.Add(-time.Duration(e.longest)*time.Second))
+	left, longest := at.Sub(e.clock.Now), time.Duration(e.longest)*time.Second // left is > 0, and at most 292 years
+	if left > longest {
+		wait(&e.next, at.Add(-longest))
 		return
 	}
+	seconds := (left + time.Second - 1) / time.Second
 	s.TTL = uint32(seconds)
-	wait(&e.next, at.Add(-time.Duration(seconds-1)*time.Second))
+	wait(&e.next, at.Add(-(seconds-1)*time.Second))
 }
 
 // vote counts the live votes. The key goes down when more than half of them say
@@ -360,18 +364,6 @@ func (s *State) Drained() Set { return s.with(Drained) }
 
 // Down returns the regions that are out by votes or silence.
 func (s *State) Down() Set { return s.with(Down | Silent) }
-
-// Exhausted reports whether a name is answered with nothing: all its regions that
-// its service may use are fully drained.
-func (s *State) Exhausted(name Steered) bool {
-	can := s.table.usable(&s.table.services[name.Service]) & name.Regions
-	for id := range can.All() {
-		if s.view(Key{name.Service, id}).Status&Drained == 0 {
-			return false
-		}
-	}
-	return true
-}
 
 func (s *State) with(causes Status) (set Set) {
 	for id := range s.table.All().All() {

@@ -85,3 +85,32 @@ func TestExcusedReturn(t *testing.T) {
 		}
 	}
 }
+
+// TTLs run down to the beginning of a drain alone, however far away it is: further
+// than a time.Duration can tell.
+func TestRunDown(t *testing.T) {
+	const longest = 30
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	table, err := table(t, 1).With(nil, Policy{MaxOut: 100, TTL: longest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		at   time.Time
+		ttl  uint32
+		next time.Time
+	}{
+		{time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), NoCap, time.Date(9999, 12, 30, 23, 59, 30, 0, time.UTC)},
+		{now.Add(time.Hour), NoCap, now.Add(time.Hour - longest*time.Second)},
+		{now.Add(longest * time.Second), longest, now.Add(time.Second)},
+		{now.Add(1500 * time.Millisecond), 2, now.Add(500 * time.Millisecond)},
+		{now.Add(1), 1, now.Add(1)},
+	} {
+		in := table.NewInputs()
+		in.Subjects[0].Drain = Drain{Percent: 100, At: c.at}
+		s := table.Evaluate(in, Clock{Now: now, Back: now})
+		if got := s.Standings[0].TTL; got != c.ttl || !s.Next.Equal(c.next) {
+			t.Errorf("a drain at %v: TTL %d, again at %v; it should be %d and %v", c.at, got, s.Next, c.ttl, c.next)
+		}
+	}
+}
