@@ -44,7 +44,7 @@ differential: tools bin/nearside-race ## more zones and queries to nearside, NSD
 	go test -v -count=1 -timeout=30m -run='^TestDifferential' -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside-race" ./integration \
 		-seed=$(SEED) -zones=$(ZONES) -queries=$(QUERIES)
 
-# `make integration` has 45 seconds of it. What was seen is in bin/chaos.
+# `make integration` has half a minute of it. What was seen is in bin/chaos.
 chaos: tools bin/nearside-race ## break network, disks, etcd and servers at random and judge every answer (SEED, DURATION)
 	go test -v -count=1 -timeout=2h -run='^TestChaos$$' -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside-race" ./integration \
 		-artifacts -outputdir=$(CURDIR)/bin/chaos -chaos.seed=$(SEED) -chaos.duration=$(DURATION)

@@ -93,16 +93,16 @@ func (a rungs) under(b rungs) (both rungs) {
 	return both
 }
 
-// verdict3 is what can be said of a question: no, yes, or that nobody knows.
-type verdict3 uint8
+// certainty is what can be said of a question: no, yes, or that nobody knows.
+type certainty uint8
 
 const (
-	no verdict3 = iota
+	no certainty = iota
 	yes
 	unsure
 )
 
-func (a verdict3) or(b verdict3) verdict3 {
+func (a certainty) or(b certainty) certainty {
 	switch {
 	case a == yes || b == yes:
 		return yes
@@ -127,7 +127,7 @@ type drained struct {
 type prospect struct {
 	drains    [4]drained // one of them is in force
 	n         int
-	sick      verdict3
+	sick      certainty
 	from, to  string // as last recorded
 	since     time.Duration
 	disturbed bool          // it may have been out since, unrecorded
@@ -173,7 +173,7 @@ func (p *prospect) takes(now time.Duration) (least, most int) {
 }
 
 // isDrained reports whether it is fully drained, where no time is to be asked.
-func (p *prospect) isDrained() (answer verdict3) {
+func (p *prospect) isDrained() (answer certainty) {
 	full := 0
 	for _, d := range p.drains[:p.n] {
 		switch {
@@ -468,7 +468,7 @@ func (c *content) judged(s *subject, key, value string, deleted bool, revision i
 		Held, Unknown bool
 		Why           string
 	}
-	if json.Unmarshal([]byte(value), &v) != nil || v.Unknown {
+	if json.Unmarshal([]byte(value), &v) != nil || v.Revision == 0 || v.Unknown {
 		return // rubbish
 	}
 	effective := drained{}

@@ -141,8 +141,11 @@ func (o *operator) act(random *rand.Rand) (what string, task func(context.Contex
 		if rubbish[kind] == "" || len(rubbish[kind]) > 1<<20 {
 			kind = "a word"
 		}
-		if random.IntN(3) == 0 {
+		switch random.IntN(4) {
+		case 0:
 			key = strings.TrimSuffix(key, "drain") + fmt.Sprintf("health/p%d", 1+random.IntN(3))
+		case 1: // what the servers have written, and will again
+			key = []string{"/nearside/transitions/" + path, "/nearside/verdicts" + strings.TrimPrefix(key, "/nearside")}[random.IntN(2)]
 		}
 		what = fmt.Sprintf("rubbish, %s, at %s", kind, key)
 		task = func(ctx context.Context) { o.try(ctx, what, clientv3.OpPut(key, rubbish[kind])) }

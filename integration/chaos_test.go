@@ -21,7 +21,7 @@ import (
 
 var (
 	chaosSeed     = flag.Uint64("chaos.seed", 1, "TestChaos: what the schedule is drawn from")
-	chaosDuration = flag.Duration("chaos.duration", 45*time.Second, "TestChaos: how long it goes on breaking things")
+	chaosDuration = flag.Duration("chaos.duration", 30*time.Second, "TestChaos: how long it goes on breaking things")
 )
 
 // chaosRegions are those of the trial. Nobody is ever sent to the spare two,
