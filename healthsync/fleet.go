@@ -118,7 +118,7 @@ func Forget(ctx context.Context, client *clientv3.Client, prefix, id string) (ex
 const (
 	aliveTTL  = 15                     // seconds, of the lease of alive/ID
 	gather    = 100 * time.Millisecond // from a change until it is told: other changes are told with it
-	recording = time.Second            // that it waits for records that follow from it, to tell all at once
+	recording = time.Second            // that it waits for records that follow from it, and for the state file
 	farewell  = 2 * time.Second        // that a stopping server waits for etcd
 )
 
@@ -198,12 +198,13 @@ func (s *Sync) announce(ctx context.Context) {
 }
 
 // gather waits for what else there is to tell: verdicts and transitions that follow
-// from a change are changes themselves.
+// from a change are changes themselves. And it waits for the state file: after a crash
+// this server goes on from what it has told, at least.
 func (s *Sync) gather(ctx context.Context) {
 	for began := s.now(); ctx.Err() == nil; {
 		pause(ctx, gather, nil)
 		s.mu.Lock()
-		owed := len(s.ledger.due(0)) > 0
+		owed := len(s.ledger.due(0)) > 0 || s.kept < s.state.Revision && s.stateFault == nil
 		s.mu.Unlock()
 		if !owed || s.now().Sub(began) >= recording {
 			return

@@ -124,6 +124,29 @@ func written(t testing.TB, c *clientv3.Client, from, to int64) map[string]int {
 	return count
 }
 
+// What a server has told others, it has kept: a crash does not undo what `drain
+// --wait` relied on.
+func TestToldIsKept(t *testing.T) {
+	t.Parallel()
+	e := etcd(t)
+	c := client(t, e)
+	s := two(t, e, [2]string{"ns1", "ns2"}, [2]func() time.Time{time.Now, time.Now})[0]
+	for n := range 30 {
+		revision := put(t, c, "regions/eu-west/drain", fmt.Sprintf("%d%%", n+1))
+		eventually(t, "what it tells", func() bool {
+			list, _, err := Fleet(t.Context(), c, "/nearside")
+			return err == nil && len(list) == 2 && list[0].Revision >= revision
+		})
+		content, err := os.ReadFile(s.config(e.Endpoint()).StateFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, err := decodeState(content); err != nil || v.Revision < revision {
+			t.Fatalf("it told of revision %d, and has kept %d: %v", revision, v.Revision, err)
+		}
+	}
+}
+
 // two runs two servers with the given IDs on one etcd.
 func two(t *testing.T, e *Embedded, ids [2]string, clocks [2]func() time.Time) (list [2]*server) {
 	t.Helper()

@@ -32,7 +32,8 @@ func (s *Sync) keep(ctx context.Context) {
 
 // save writes the state file.
 func (s *Sync) save() error {
-	content, err := s.snapshot().encode()
+	v := s.snapshot()
+	content, err := v.encode()
 	if err == nil {
 		err = s.file.store(content)
 	}
@@ -42,6 +43,9 @@ func (s *Sync) save() error {
 	s.mu.Lock()
 	was := s.stateFault
 	s.stateFault = err
+	if err == nil {
+		s.kept = v.Revision
+	}
 	s.mu.Unlock()
 	if err != nil && was == nil {
 		s.config.Log.Error().Err(err).Msg("state file")

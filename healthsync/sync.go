@@ -105,6 +105,7 @@ type Sync struct {
 	input    int64 // the last revision that told anything but of the servers themselves
 	state    *regions.State
 	served   *regions.State // the last that was published
+	kept     int64 // the revision in the state file
 	source   string
 	frozen   *freeze
 	behind   time.Time     // since when members answer with lower revisions; zero if they do not
@@ -169,7 +170,7 @@ func (s *Sync) restore(v saved) {
 	if v.Cluster == 0 {
 		return // etcd was never read
 	}
-	s.source, s.cluster, s.revision, s.input, s.frozen = FromFile, v.Cluster, v.Revision, v.Revision, v.Frozen
+	s.source, s.cluster, s.revision, s.input, s.kept, s.frozen = FromFile, v.Cluster, v.Revision, v.Revision, v.Revision, v.Frozen
 	// Wall clocks may have been set between the runs: an age is never negative.
 	s.confirmed = s.now().Add(-max(0, s.now().Round(0).Sub(v.Confirmed)))
 	s.ledger.load(v, s.confirmed.Round(0).UTC())
