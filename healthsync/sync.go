@@ -105,7 +105,7 @@ type Sync struct {
 	input    int64 // the last revision that told anything but of the servers themselves
 	state    *regions.State
 	served   *regions.State // the last that was published
-	kept     int64 // the revision in the state file
+	kept     int64          // the revision in the state file
 	source   string
 	frozen   *freeze
 	behind   time.Time     // since when members answer with lower revisions; zero if they do not
