@@ -118,7 +118,7 @@ func Forget(ctx context.Context, client *clientv3.Client, prefix, id string) (ex
 const (
 	aliveTTL  = 15                     // seconds, of the lease of alive/ID
 	gather    = 100 * time.Millisecond // from a change until it is told: other changes are told with it
-	recording = time.Second            // that it waits for records that follow from it, and for the state file
+	recording = time.Second            // that it waits for records that follow from it, to tell all at once
 	farewell  = 2 * time.Second        // that a stopping server waits for etcd
 )
 
@@ -204,9 +204,10 @@ func (s *Sync) gather(ctx context.Context) {
 	for began := s.now(); ctx.Err() == nil; {
 		pause(ctx, gather, nil)
 		s.mu.Lock()
-		owed := len(s.ledger.due(0)) > 0 || s.kept < s.state.Revision && s.stateFault == nil
+		owed := len(s.ledger.due(0)) > 0 && s.now().Sub(began) < recording
+		unkept := s.kept < s.state.Revision && s.stateFault == nil
 		s.mu.Unlock()
-		if !owed || s.now().Sub(began) >= recording {
+		if !owed && !unkept {
 			return
 		}
 	}

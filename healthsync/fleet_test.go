@@ -256,7 +256,6 @@ func TestClockSet(t *testing.T) {
 // Two servers with one ID are an alarm on both; a server whose keys somebody has
 // deleted writes them again.
 func TestSameID(t *testing.T) {
-	t.Parallel()
 	e := etcd(t)
 	c := client(t, e)
 	list := two(t, e, [2]string{"ns1", "ns1"}, [2]func() time.Time{time.Now, time.Now})
