@@ -59,7 +59,7 @@ func (s *Snapshot) WithState(st *regions.State) *Snapshot {
 	next.state = st
 	next.stateText = ""
 	if st != nil && s.policy.ID != "" {
-		next.stateText = ToldOf(st).String()
+		next.stateText = ToldOf(s.policy.ID, st).String()
 	}
 	return &next
 }

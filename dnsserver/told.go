@@ -12,6 +12,7 @@ import (
 // that is cut off from etcd can be asked what it answers: TXT of state.nearside,
 // class CH.
 type Told struct {
+	ID       string // of the server: whoever asks an address may reach another machine
 	Cluster  uint64
 	Revision int64
 	Digest   uint64   // of the state: see regions.State.Digest
@@ -19,9 +20,9 @@ type Told struct {
 	More     int      // drained ones that there is no room to name
 }
 
-// ToldOf returns what there is to tell of a state, as far as there is room.
-func ToldOf(s *regions.State) Told {
-	t := Told{Cluster: s.Cluster, Revision: s.Revision, Digest: s.Digest()}
+// ToldOf returns what there is to tell of the state of a server, as far as there is room.
+func ToldOf(id string, s *regions.State) Told {
+	t := Told{ID: id, Cluster: s.Cluster, Revision: s.Revision, Digest: s.Digest()}
 	left := MaxVersion - len(t.String()) - len(",+65536")
 	for _, name := range s.DrainedNames() {
 		if left -= len(name) + len(","); left < 0 || t.More > 0 {
@@ -39,7 +40,7 @@ func (t Told) String() string {
 	if t.More > 0 {
 		list = append(list[:len(list):len(list)], "+"+strconv.Itoa(t.More))
 	}
-	return fmt.Sprintf("cluster=%x revision=%d state=%016x drained=%s", t.Cluster, t.Revision, t.Digest, strings.Join(list, ","))
+	return fmt.Sprintf("id=%s cluster=%x revision=%d state=%016x drained=%s", t.ID, t.Cluster, t.Revision, t.Digest, strings.Join(list, ","))
 }
 
 // ParseTold reads what String writes, and more words of later versions.
@@ -52,6 +53,8 @@ func ParseTold(text string) (t Told, err error) {
 		}
 		seen[key] = true
 		switch key {
+		case "id":
+			t.ID = value
 		case "cluster":
 			t.Cluster, err = strconv.ParseUint(value, 16, 64)
 		case "revision":
@@ -65,7 +68,7 @@ func ParseTold(text string) (t Told, err error) {
 			return Told{}, fmt.Errorf("%s: %w", key, err)
 		}
 	}
-	for _, key := range []string{"cluster", "revision", "state", "drained"} {
+	for _, key := range []string{"id", "cluster", "revision", "state", "drained"} {
 		if !seen[key] {
 			return Told{}, fmt.Errorf("%s is not told", key)
 		}

@@ -17,7 +17,7 @@ func TestTold(t *testing.T) {
 	h := newHealth(t, readTable(t, list.String(), "casino names=casino.bet.example", ""))
 	h.state.Cluster, h.state.Revision = 1<<64-1, 1<<63-1
 	for id := range h.table.All().All() {
-		told := ToldOf(h.state)
+		told := ToldOf(strings.Repeat("n", 63), h.state)
 		text := told.String()
 		got, err := ParseTold(text)
 		if err != nil || !reflect.DeepEqual(got, told) || len(text) > MaxVersion {
@@ -31,7 +31,7 @@ func TestTold(t *testing.T) {
 	}
 	h.change(t, []string{"restore"})
 	h.change(t, []string{"drain", "casino/0"})
-	if told := ToldOf(h.state); len(told.Drained) != 1 || told.Drained[0] != "casino/0" {
+	if told := ToldOf("ns1", h.state); len(told.Drained) != 1 || told.Drained[0] != "casino/0" {
 		t.Errorf("a service is drained: %q", told)
 	}
 }
@@ -48,21 +48,22 @@ func TestToldIsASecret(t *testing.T) {
 }
 
 func TestParseTold(t *testing.T) {
-	const good = "cluster=ff revision=7 state=00000000000000ab drained="
+	const good = "id=ns1 cluster=ff revision=7 state=00000000000000ab drained="
 	for text, want := range map[string]string{
-		good:                             "",
-		good + " age=9":                  "",
-		good + "a,b,+3":                  "",
-		good + "+3":                      "",
-		"":                               "cluster is not told",
-		"revision=7 state=ab drained=":   "cluster is not told",
-		"cluster=ff revision=7 state=ab": "drained is not told",
-		"cluster=g" + good[10:]:          "cluster: ",
-		good + " revision=8":             "revision is told twice",
-		good + "a,+x":                    "drained: ",
-		good + "+0,a,":                   "drained: ",
-		good + "a,,b":                    "drained: ",
-		good + "+-1":                     "drained: ",
+		good:                                  "",
+		good + " age=9":                       "",
+		good + "a,b,+3":                       "",
+		good + "+3":                           "",
+		"":                                    "id is not told",
+		good[7:]:                              "id is not told",
+		"id=a revision=7 state=ab drained=":   "cluster is not told",
+		"id=a cluster=ff revision=7 state=ab": "drained is not told",
+		"id=a cluster=g" + good[17:]:          "cluster: ",
+		good + " revision=8":                  "revision is told twice",
+		good + "a,+x":                         "drained: ",
+		good + "+0,a,":                        "drained: ",
+		good + "a,,b":                         "drained: ",
+		good + "+-1":                          "drained: ",
 	} {
 		_, err := ParseTold(text)
 		if (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) {

@@ -5,6 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/netip"
+	"slices"
 
 	"nearside/console"
 	"nearside/healthsync"
@@ -51,10 +54,33 @@ func (s *server) collectFacts() healthsync.Facts {
 		Version: version(), TTL: s.config.Table().LongestTTL(),
 		Digests: healthsync.Digests{Configuration: s.config.digest(), Zones: zonesDigest(console.Zones(s.zones.store.Status())), Database: geography.Digest},
 	}
-	for _, addr := range s.dns.Addrs() {
-		facts.Addresses = append(facts.Addresses, addr.String())
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		s.log.Warn().Err(err).Msg("the addresses of this machine cannot be read: `drain --wait` may not be able to ask this server")
 	}
+	facts.Addresses = reachable(s.dns.Addrs(), own)
 	return facts
+}
+
+// reachable returns the addresses, as host:port, at which others may reach the
+// sockets of a machine with addresses of its own. An unspecified address is all of
+// those: asked at it, any machine answers for itself.
+func reachable(sockets []netip.AddrPort, own []net.Addr) []string {
+	var list []string
+	for _, socket := range sockets {
+		if !socket.Addr().IsUnspecified() {
+			list = append(list, socket.String())
+			continue
+		}
+		for _, a := range own {
+			prefix, err := netip.ParsePrefix(a.String())
+			if addr := prefix.Addr(); err == nil && addr.IsGlobalUnicast() && addr.Is4() == socket.Addr().Is4() {
+				list = append(list, netip.AddrPortFrom(addr, socket.Port()).String())
+			}
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // zonesDigest is the same for two servers that serve the same zones.

@@ -173,11 +173,11 @@ func (v *waiter) ask(list []healthsync.Member) {
 	var all sync.WaitGroup
 	for _, m := range list {
 		all.Go(func() {
-			told, err := askState(m.Addresses)
+			told, err := askState(m.ID, m.Addresses)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
-			case err != nil && stopped(m):
+			case errors.Is(err, errAbsent) && stopped(m):
 				v.has(m, m.Stopped)
 			case err != nil:
 				v.said[m.ID] = fmt.Sprintf("; asked over DNS: %v", err)
@@ -206,26 +206,62 @@ func (v *waiter) out(told dnsserver.Told, m healthsync.Member) bool {
 	return !m.Override && (told.More > 0 || v.drain.At.After(time.Now()))
 }
 
-// askState asks a server at CH TXT state.nearside from which state it answers.
-func askState(addresses []string) (told dnsserver.Told, err error) {
+// errAbsent is of a server that is not at its addresses: nobody answers there, or
+// somebody else.
+var errAbsent = errors.New("nobody answers as this server")
+
+// askState asks a server, at all its addresses at once, from which state it answers. An
+// address that is private may lead to another machine: it must say that it is the server.
+func askState(id string, addresses []string) (told dnsserver.Told, err error) {
+	type reply struct {
+		told dnsserver.Told
+		err  error
+	}
+	replies := make(chan reply, len(addresses))
+	for _, address := range addresses {
+		go func() {
+			told, err := askAddress(id, address)
+			replies <- reply{told, err}
+		}()
+	}
+	err = fmt.Errorf("%w: it has no address", errAbsent)
+	for range addresses {
+		r := <-replies
+		switch {
+		case r.err == nil:
+			return r.told, nil
+		case errors.Is(err, errAbsent):
+			err = r.err // what somebody says tells more than silence
+		}
+	}
+	return told, err
+}
+
+// askAddress asks at CH TXT state.nearside, once more where a packet may be lost.
+func askAddress(id, address string) (told dnsserver.Told, err error) {
 	query := new(dns.Msg)
 	query.SetQuestion("state.nearside.", dns.TypeTXT)
 	query.Question[0].Qclass = dns.ClassCHAOS
 	client := dns.Client{Timeout: askTime}
-	err = errors.New("it has no address")
-	for _, address := range addresses {
-		var answer *dns.Msg
-		if answer, _, err = client.Exchange(query, address); err != nil {
+	answer, _, err := client.Exchange(query, address)
+	if err != nil {
+		answer, _, err = client.Exchange(query, address)
+	}
+	if err != nil {
+		return told, fmt.Errorf("%w: %w", errAbsent, err)
+	}
+	for _, rr := range answer.Answer {
+		txt, ok := rr.(*dns.TXT)
+		if !ok {
 			continue
 		}
-		for _, rr := range answer.Answer {
-			if txt, ok := rr.(*dns.TXT); ok {
-				return dnsserver.ParseTold(strings.Join(txt.Txt, " "))
-			}
+		told, err = dnsserver.ParseTold(strings.Join(txt.Txt, " "))
+		if err == nil && told.ID != id {
+			return told, fmt.Errorf("%w: at %s is %s", errAbsent, address, told.ID)
 		}
-		err = fmt.Errorf("%s does not say", address)
+		return told, err
 	}
-	return told, err
+	return told, fmt.Errorf("%s does not say", address)
 }
 
 // progress prints how far it is, when that has changed.

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"errors"
+	"net"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"nearside/dnsserver"
 	"nearside/healthsync"
@@ -38,6 +42,53 @@ func TestOut(t *testing.T) {
 		m.Override = c.override
 		if got := v.out(c.told, m); got != c.want {
 			t.Errorf("%s: out is %t", c.name, got)
+		}
+	}
+}
+
+// An address may lead to another machine, or to nobody: neither speaks for a server.
+func TestAskState(t *testing.T) {
+	serve := func(text string) string {
+		socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		started := make(chan struct{})
+		server := &dns.Server{PacketConn: socket, NotifyStartedFunc: func() { close(started) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, query *dns.Msg) {
+			answer := new(dns.Msg).SetReply(query)
+			if text != "" {
+				answer.Answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: "state.nearside.", Rrtype: dns.TypeTXT, Class: dns.ClassCHAOS}, Txt: []string{text}}}
+			}
+			w.WriteMsg(answer)
+		})}
+		go server.ActivateAndServe()
+		<-started
+		t.Cleanup(func() { server.Shutdown() })
+		return socket.LocalAddr().String()
+	}
+	ns1, ns2 := serve("id=ns1 cluster=a revision=7 state=b drained="), serve("id=ns2 cluster=a revision=9 state=b drained=")
+	mute, rubbish := serve(""), serve("hello")
+	nobody, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nobody.Close()
+	for _, c := range []struct {
+		addresses []string
+		revision  int64 // 0: an error
+		absent    bool
+	}{
+		{[]string{ns1}, 7, false},
+		{[]string{ns2, nobody.LocalAddr().String(), rubbish, ns1}, 7, false},
+		{[]string{ns2}, 0, true},
+		{[]string{nobody.LocalAddr().String()}, 0, true},
+		{nil, 0, true},
+		{[]string{mute}, 0, false},
+		{[]string{ns2, rubbish}, 0, false},
+	} {
+		told, err := askState("ns1", c.addresses)
+		if (err == nil) != (c.revision > 0) || err == nil && told.Revision != c.revision || errors.Is(err, errAbsent) != c.absent {
+			t.Errorf("%v: revision %d, %v", c.addresses, told.Revision, err)
 		}
 	}
 }
