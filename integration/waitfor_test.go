@@ -107,6 +107,28 @@ func TestWaitForShortDrain(t *testing.T) {
 	unsafe(t, finish(t, s.nearside("drain", "eu-west", "--wait", "--for", "3s")))
 }
 
+// Whoever loses patience, or etcd, is told who is late.
+func TestWaitForLateServer(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*testing.T, *cluster, *process){
+		"interrupted": func(_ *testing.T, _ *cluster, wait *process) { wait.cmd.Process.Signal(syscall.SIGINT) },
+		"etcd lost":   func(_ *testing.T, store *cluster, _ *process) { store.members[0].kill() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, servers := pair(t)
+			servers[1].cmd.Process.Signal(syscall.SIGSTOP)
+			wait := waiting(t, servers[0])
+			prints(t, wait, "1 of 2 servers have applied")
+			end(t, store, wait)
+			r := ended(t, wait)
+			if late := fmt.Sprintf("ns-%d may still answer eu-west: NOT safe", servers[1].address.Port()); r.status != 2 || !strings.Contains(r.stdout, late) {
+				t.Errorf("it ended with %d, and does not say %q:\n%s", r.status, late, r.stdout)
+			}
+		})
+	}
+}
+
 // A server that stopped cleanly may be back, cut off from etcd.
 func TestWaitForReturnedServer(t *testing.T) {
 	t.Parallel()

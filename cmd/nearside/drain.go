@@ -93,11 +93,11 @@ func (f drainFlags) drain(now time.Time) (regions.Drain, error) {
 		}
 		d.At, begins = at, at
 	}
-	if f.lasting < 0 {
-		return d, usageError{fmt.Errorf("--for %v: a drain lasts longer than that", f.lasting)}
-	}
-	if f.lasting > 0 {
-		d.Until = begins.Add(f.lasting).Truncate(time.Second)
+	if f.lasting != 0 {
+		if f.lasting < time.Second {
+			return d, usageError{fmt.Errorf("--for %v: a drain lasts longer than that; write 1s or more", f.lasting)}
+		}
+		d.Until = begins.Add(f.lasting + time.Second - 1).Truncate(time.Second) // no shorter than asked for
 	}
 	return d, nil
 }

@@ -71,6 +71,8 @@ func TestDrainFlags(t *testing.T) {
 		{drainFlags{percent: 1, at: "soon"}, "", "", "is no time"},
 		{drainFlags{percent: 0}, "", "", "from 1 to 100"},
 		{drainFlags{percent: 101}, "", "", "from 1 to 100"},
+		{drainFlags{percent: 100, lasting: 1500 * time.Millisecond}, "", "2026-11-28T03:00:02Z", ""},
+		{drainFlags{percent: 100, lasting: 500 * time.Millisecond}, "", "", "1s or more"},
 		{drainFlags{percent: 100, lasting: -time.Second}, "", "", "lasts longer"},
 	} {
 		d, err := test.flags.drain(now)

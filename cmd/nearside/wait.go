@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
@@ -20,6 +22,9 @@ import (
 
 // errNotSafe says that a server may still answer with a drained region.
 var errNotSafe = errors.New("NOT safe to power off")
+
+// errInterrupted is of somebody who does not want to wait any more.
+var errInterrupted = errors.New("interrupted; the drain stays")
 
 // The rhythm of `drain --wait`.
 const (
@@ -53,25 +58,50 @@ func (w drainer) wait(ctx context.Context, revision int64) error {
 		w.printf("it is %d%% that is drained: the others stay, so there is nothing to wait for", w.drain.Percent)
 		return nil
 	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
 	v := &waiter{drainer: w, revision: revision, began: time.Now(), applied: make(map[string]bool), late: make(map[string]string), said: make(map[string]string)}
-	for news := v.began; ; {
+	for {
+		if err := v.all(ctx); err != nil {
+			return err
+		}
+		if planned, err := v.cached(ctx); planned || err != nil {
+			return err
+		}
+		// What servers said over DNS, and what etcd said of them, may be so no more.
+		clear(v.applied)
+		v.asked = time.Time{}
+		switch safe, err := v.look(ctx); {
+		case err != nil:
+			return v.unsafe(err)
+		case safe:
+			v.printf("safe to power off %s%s", v.at, v.end())
+			return nil
+		}
+	}
+}
+
+// all returns nil when all servers have applied the drain.
+func (v *waiter) all(ctx context.Context) error {
+	for news := time.Now(); ; {
 		before := v.told
 		done, err := v.look(ctx)
 		switch {
-		case errors.Is(err, errNotSafe), err != nil && time.Since(news) > longWait:
-			return v.failure(err)
-		case err != nil: // etcd may be back in a moment
+		case ctx.Err() != nil:
+			return v.unsafe(errInterrupted)
+		case errors.Is(err, errNotSafe):
+			return err
 		case done:
-			return v.cached(ctx)
+			return nil
 		case v.told != before:
 			news = time.Now()
 		case time.Since(news) > longWait:
-			return v.unsafe()
-		}
+			return v.unsafe(err)
+		} // an etcd that failed may be back in a moment
 		select {
 		case <-time.After(lookEvery):
 		case <-ctx.Done():
-			return errors.Join(v.unsafe(), ctx.Err())
+			return v.unsafe(errInterrupted)
 		}
 	}
 }
@@ -122,18 +152,12 @@ func (v *waiter) inForce(ctx context.Context) (judged bool, err error) {
 		return false, fmt.Errorf("%w: somebody else has undrained %s", errNotSafe, v.at)
 	case written != v.revision:
 		return false, fmt.Errorf("%w: somebody else has written the drain of %s again, at revision %d", errNotSafe, v.at, written)
+	case !v.drain.Until.IsZero() && !time.Now().Before(v.drain.Until):
+		return false, fmt.Errorf("%w: the drain of %s has ended at %s", errNotSafe, v.at, v.drain.Until.Format(time.RFC3339))
 	case verdict.Revision == v.revision && !verdict.Accepted:
 		return false, fmt.Errorf("%w: the servers refuse the drain: %s", errNotSafe, verdict.Why)
 	}
 	return verdict.Revision == v.revision, nil
-}
-
-// failure explains an error to people.
-func (v *waiter) failure(err error) error {
-	if errors.Is(err, errNotSafe) {
-		return err
-	}
-	return etcdFailure(v.config, err)
 }
 
 // has notes that a server answers with what is drained no more, since a time at the
@@ -147,20 +171,23 @@ func (v *waiter) has(m healthsync.Member, since time.Time) {
 
 // known says what is known of a server that has not applied the drain.
 func (v *waiter) known(m healthsync.Member) string {
-	switch said := v.said[m.ID]; {
+	var what string
+	switch {
 	case m.Fault != "":
-		return "what it says of itself is not understood: " + m.Fault + said
+		what = "what it says of itself is not understood: " + m.Fault
 	case stopped(m):
-		return "it was stopped" + said
-	case m.Override:
-		return "its break-glass file wins over etcd" + said
+		what = "it was stopped"
 	case m.Cluster != v.cluster:
-		return "it follows another cluster of etcd" + said
+		what = "it follows another cluster of etcd"
 	case !m.Alive:
-		return fmt.Sprintf("it is cut off from etcd or dead, and answers from revision %d%s", m.Revision, said)
+		what = fmt.Sprintf("it is cut off from etcd or dead, and answers from revision %d", m.Revision)
 	default:
-		return fmt.Sprintf("it answers from revision %d%s", m.Revision, said)
+		what = fmt.Sprintf("it answers from revision %d", m.Revision)
 	}
+	if m.Override {
+		what += ", and its break-glass file wins over etcd"
+	}
+	return what + v.said[m.ID]
 }
 
 // stopped reports whether a server has taken its leave. It may have been started
@@ -181,8 +208,10 @@ func (v *waiter) ask(list []healthsync.Member) {
 				v.has(m, m.Stopped)
 			case err != nil:
 				v.said[m.ID] = fmt.Sprintf("; asked over DNS: %v", err)
-			case strconv.FormatUint(told.Cluster, 16) == v.cluster && told.Revision >= v.revision && v.out(told, m):
+			case v.out(told, m):
 				v.has(m, time.Now())
+			case v.knows(told):
+				v.said[m.ID] = "; asked over DNS: it knows of the drain and answers all the same: see to its break-glass file"
 			default:
 				v.said[m.ID] = fmt.Sprintf("; asked over DNS: it answers from revision %d of cluster %x", told.Revision, told.Cluster)
 			}
@@ -194,16 +223,22 @@ func (v *waiter) ask(list []healthsync.Member) {
 	all.Wait()
 }
 
-// out reports whether no answer of a server that has the drain has what is drained: its
-// break-glass file may say otherwise. Where it cannot tell, since the drain has yet to
-// begin or there was no room, what it told etcd
-// of that file counts.
+// knows reports whether a server has read the drain.
+func (v *waiter) knows(told dnsserver.Told) bool {
+	return strconv.FormatUint(told.Cluster, 16) == v.cluster && told.Revision >= v.revision
+}
+
+// out reports whether no answer of a server has what is drained. Where it names that, it
+// does not matter whether by this drain, or by its break-glass file while it is cut off
+// from etcd. Where it cannot tell, since the drain has yet to begin or there was no room,
+// what it told etcd of that file counts.
 func (v *waiter) out(told dnsserver.Told, m healthsync.Member) bool {
+	planned := v.drain.At.After(time.Now())
 	service := v.at.Service + "/" + v.at.Region
 	if slices.Contains(told.Drained, v.at.Region) || slices.Contains(told.Drained, service) {
-		return true
+		return v.knows(told) || !planned
 	}
-	return !m.Override && (told.More > 0 || v.drain.At.After(time.Now()))
+	return v.knows(told) && !m.Override && (told.More > 0 || planned)
 }
 
 // errAbsent is of a server that is not at its addresses: nobody answers there, or
@@ -231,7 +266,7 @@ func askState(id string, addresses []string) (told dnsserver.Told, err error) {
 		case r.err == nil:
 			return r.told, nil
 		case errors.Is(err, errAbsent):
-			err = r.err // what somebody says tells more than silence
+			err = r.err // a server that does not say tells more than one that is not there
 		}
 	}
 	return told, err
@@ -279,39 +314,64 @@ func (v *waiter) progress() {
 	}
 }
 
-// cached waits until no resolver can have an answer from before.
-func (v *waiter) cached(ctx context.Context) error {
-	if at := v.drain.At; at.After(time.Now()) && !v.ends.After(at) {
-		v.printf("TTLs run down to %s: safe to power off %s from then on", at.Format(time.RFC3339), v.at)
-		return nil
+// cached waits until no resolver can have an answer from before. Where that is when a
+// planned drain begins, it says so, and that is all there is to wait for.
+func (v *waiter) cached(ctx context.Context) (planned bool, err error) {
+	at, until := v.drain.At, v.drain.Until
+	if !until.IsZero() && !v.ends.Before(until) {
+		return false, fmt.Errorf("%w: the drain ends at %s, and the last cached answer runs out at %s: drain for longer",
+			errNotSafe, until.Format(time.RFC3339), v.ends.Format(time.RFC3339))
 	}
-	v.printf("no server answers with %s any more; the last cached answer runs out at %s", v.at, v.ends.Format(time.TimeOnly))
+	what := fmt.Sprintf("no server answers with %s any more", v.at)
+	if at.After(time.Now()) {
+		if !v.ends.After(at) {
+			v.printf("TTLs run down to %s: safe to power off %s from then on%s", at.Format(time.RFC3339), v.at, v.end())
+			return true, nil
+		}
+		what = "all servers know of the drain"
+	}
+	v.printf("%s; the last cached answer runs out at %s", what, v.ends.Format(time.TimeOnly))
 	select {
 	case <-time.After(time.Until(v.ends)):
-		if _, err := v.inForce(ctx); err != nil {
-			return v.failure(err)
-		}
-		v.printf("safe to power off %s", v.at)
-		return nil
+		return false, nil
 	case <-ctx.Done():
-		return fmt.Errorf("not waited for: safe to power off %s at %s: %w", v.at, v.ends.Format(time.TimeOnly), ctx.Err())
+		return false, fmt.Errorf("%w before %s: %w", errNotSafe, v.ends.Format(time.TimeOnly), errInterrupted)
 	}
 }
 
-// unsafe names the servers that may still answer with what is drained.
-func (v *waiter) unsafe() error {
+// end says until when it is safe, where the drain ends by itself.
+func (v *waiter) end() string {
+	if v.drain.Until.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf(" until %s, when the drain ends", v.drain.Until.Format(time.RFC3339))
+}
+
+// unsafe names the servers that may still answer with what is drained, as far as it is
+// known when an error ends the waiting, or nil.
+func (v *waiter) unsafe(err error) error {
 	switch {
+	case errors.Is(err, errNotSafe):
+		return err
+	case v.cluster == "": // etcd was never read
 	case v.servers == 0:
 		v.printf("no name server is registered below %s/servers: NOT safe: it is not known who answers", v.config.Etcd.Prefix)
-		return errNotSafe
 	case !v.judged:
 		v.printf("no server has recorded a verdict on the drain: NOT safe: see to the name servers, and whether they may write below verdicts/")
 	}
 	for _, id := range slices.Sorted(maps.Keys(v.late)) {
 		v.printf("%s may still answer %s: NOT safe: %s", id, v.at, v.late[id])
 	}
-	v.printf("see to these servers; one that is gone for good is removed by `nearside forget SERVER`")
-	return errNotSafe
+	if len(v.late) > 0 {
+		v.printf("see to these servers; one that is gone for good is removed by `nearside forget SERVER`")
+	}
+	switch {
+	case err == nil:
+		return errNotSafe
+	case errors.Is(err, errInterrupted):
+		return fmt.Errorf("%w: %w", errNotSafe, err)
+	}
+	return fmt.Errorf("%w: %w", errNotSafe, etcdFailure(v.config, err))
 }
 
 func latest(a, b time.Time) time.Time {

@@ -23,12 +23,16 @@ func TestOut(t *testing.T) {
 		drain    regions.Drain
 		told     dnsserver.Told
 		override bool
+		old      bool // it has not the drain by its revision
 		want     bool
 	}{
 		{name: "it names the region", at: eu, told: dnsserver.Told{Drained: []string{"us-east", "eu-west"}}, want: true},
 		{name: "it names another", at: eu, told: dnsserver.Told{Drained: []string{"us-east", "casino/eu-west"}}},
 		{name: "it names none", at: eu},
 		{name: "its file drains the region, too", at: eu, told: dnsserver.Told{Drained: []string{"eu-west"}}, override: true, want: true},
+		{name: "its file does, and it is cut off", at: eu, told: dnsserver.Told{Drained: []string{"eu-west"}}, old: true, want: true},
+		{name: "the drain has yet to begin, and it is cut off", at: eu, drain: planned, told: dnsserver.Told{Drained: []string{"eu-west"}}, old: true},
+		{name: "no room to name it, and it is cut off", at: eu, told: dnsserver.Told{More: 3}, old: true},
 		{name: "no room to name it", at: eu, told: dnsserver.Told{More: 3}, want: true},
 		{name: "no room to name it, and a file", at: eu, told: dnsserver.Told{More: 3}, override: true},
 		{name: "the drain has yet to begin", at: eu, drain: planned, want: true},
@@ -37,7 +41,11 @@ func TestOut(t *testing.T) {
 		{name: "all of the region", at: casino, told: dnsserver.Told{Drained: []string{"eu-west"}}, want: true},
 		{name: "another service", at: casino, told: dnsserver.Told{Drained: []string{"sports/eu-west"}}},
 	} {
-		v := &waiter{drainer: drainer{at: c.at, drain: c.drain}}
+		v := &waiter{drainer: drainer{at: c.at, drain: c.drain}, cluster: "a", revision: 7}
+		c.told.Cluster, c.told.Revision = 10, 7
+		if c.old {
+			c.told.Revision--
+		}
 		m := healthsync.Member{}
 		m.Override = c.override
 		if got := v.out(c.told, m); got != c.want {
