@@ -87,6 +87,18 @@ func testRegions(t *testing.T) []Region {
 	return Regions(table, table.Evaluate(in, regions.Clock{Now: noon, Back: noon}))
 }
 
+// testServers is ns1, which is asked, and others.
+func testServers() []healthsync.Member {
+	self := healthsync.Server{Cluster: "cdf818194e3a8c32", Revision: 4711, Facts: healthsync.Facts{Digests: healthsync.Digests{Configuration: "c", Zones: "z", Database: "d"}}}
+	other, stopped := self, self
+	other.Revision, other.Cluster, other.Override, other.Digests = 12, "ff", true, healthsync.Digests{}
+	stopped.Stopped = noon
+	return []healthsync.Member{
+		{ID: "ns1", Alive: true, Server: self}, {ID: "ns2", Alive: true, Server: other}, {ID: "ns3", Server: stopped}, {ID: "ns4", Server: self},
+		{ID: "ns5\n", Alive: true, Fault: "it says nothing of itself"},
+	}
+}
+
 func testServer(t *testing.T) *fake {
 	return &fake{
 		status: Status{
@@ -99,6 +111,7 @@ func testServer(t *testing.T) *fake {
 				Source: healthsync.FromFile, Cluster: "cdf818194e3a8c32", Revision: 4711, AgeSeconds: 312,
 				Error: "connection refused", Frozen: "etcd is another cluster", RejectedCount: 1,
 				Rejected: []healthsync.Rejected{{Key: "/nearside/regions/eu-west/drain", Value: "yes", Why: "not a drain", Revision: 4700, Effective: "not drained"}},
+				Servers:  testServers(),
 				Override: healthsync.Override{Drain: []string{"ap-southeast"}, Up: []string{"sa-east"}, Error: "line 3: no such region"},
 			},
 			Regions: testRegions(t),

@@ -18,6 +18,9 @@ import (
 // are not well.
 const manyZones = 50
 
+// manyServers is the same for name servers.
+const manyServers = 50
+
 // WriteText writes the status for people, in at most about a hundred columns.
 func (s Status) WriteText(w io.Writer, now time.Time) error {
 	out := &lines{w: w}
@@ -32,6 +35,7 @@ func (s Status) WriteText(w io.Writer, now time.Time) error {
 	writeRegions(out, s.Regions)
 	writeProbes(out, s.Probes)
 	writeRejected(out, s.State)
+	writeServers(out, s.State, s.Server.ID)
 	writeZones(out, s.Zones)
 	s.Geography.write(out, now)
 	return out.err
@@ -193,6 +197,69 @@ func writeRejected(out *lines, s *healthsync.Status) {
 		out.printf("  %s = %q, revision %d; in force: %s", r.Key, r.Value, r.Revision, r.Effective)
 		out.printf("      %s", r.Why)
 	}
+}
+
+// writeServers lists the name servers that share etcd, as this one saw them some
+// seconds ago.
+func writeServers(out *lines, s *healthsync.Status, id string) {
+	if s == nil || len(s.Servers) == 0 {
+		return
+	}
+	var self healthsync.Server
+	alive := 0
+	for _, m := range s.Servers {
+		if m.ID == id {
+			self = m.Server
+		}
+		if m.Alive {
+			alive++
+		}
+	}
+	out.printf("servers    %d, %d of them alive", len(s.Servers), alive)
+	out.table(func(out *lines) {
+		for _, m := range s.Servers {
+			notes := notesOn(m, self)
+			if len(s.Servers) <= manyServers || !m.Alive || notes != "" {
+				out.printf("  %s\t%s\trevision %d\t%s", m.ID, lifeOf(m), m.Revision, notes)
+			}
+		}
+	})
+}
+
+// lifeOf says whether a server reaches etcd.
+func lifeOf(m healthsync.Member) string {
+	switch {
+	case m.Alive:
+		return "alive"
+	case !m.Stopped.IsZero():
+		return "stopped"
+	}
+	return "cut off or dead"
+}
+
+// notesOn says what is strange about a server, compared with this one.
+func notesOn(m healthsync.Member, self healthsync.Server) string {
+	if m.Fault != "" {
+		return "not understood: " + m.Fault
+	}
+	var differs, notes []string
+	for _, d := range []struct{ what, theirs, ours string }{
+		{"etcd cluster", m.Cluster, self.Cluster},
+		{"configuration", m.Digests.Configuration, self.Digests.Configuration},
+		{"zones", m.Digests.Zones, self.Digests.Zones},
+		{"geo database", m.Digests.Database, self.Digests.Database},
+	} {
+		if m.Alive && d.theirs != d.ours {
+			differs = append(differs, d.what)
+		}
+	}
+	if len(differs) > 0 {
+		notes = append(notes, "differs in "+strings.Join(differs, ", "))
+	}
+	if m.Override {
+		notes = append(notes, "break glass")
+	}
+	return strings.Join(notes, "; ")
 }
 
 func writeZones(out *lines, list []Zone) {
