@@ -221,3 +221,32 @@ func Recorded(ctx context.Context, client *clientv3.Client, prefix string) (map[
 	}
 	return stand, nil
 }
+
+// Drains returns where drain keys are, whatever they say, and where a deleted drain is
+// held in force.
+func Drains(ctx context.Context, client *clientv3.Client, prefix string) (written, held map[Target]bool, err error) {
+	response, err := client.Txn(ctx).Then(
+		clientv3.OpGet(prefix+"/regions/", clientv3.WithPrefix(), clientv3.WithKeysOnly()),
+		clientv3.OpGet(prefix+"/services/", clientv3.WithPrefix(), clientv3.WithKeysOnly()),
+		clientv3.OpGet(prefix+"/verdicts/", clientv3.WithPrefix()),
+	).Commit()
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading drains from etcd: %w", err)
+	}
+	written, held = make(map[Target]bool), make(map[Target]bool)
+	for i := range 2 {
+		for _, kv := range response.Responses[i].GetResponseRange().Kvs {
+			if a := parseKey(strings.TrimPrefix(string(kv.Key), prefix+"/")); a.kind == drainKey {
+				written[Target{Service: a.service, Region: a.region}] = true
+			}
+		}
+	}
+	for _, kv := range response.Responses[2].GetResponseRange().Kvs {
+		var v Verdict
+		a := parseKey(strings.TrimPrefix(string(kv.Key), prefix+"/verdicts/"))
+		if at := (Target{Service: a.service, Region: a.region}); a.kind == drainKey && json.Unmarshal(kv.Value, &v) == nil && v.Held && !written[at] {
+			held[at] = true
+		}
+	}
+	return written, held, nil
+}

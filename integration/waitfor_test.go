@@ -188,18 +188,32 @@ func TestRegisteredAgain(t *testing.T) {
 	})
 }
 
-// A held drain stays: undrain must not say that it is gone.
+// Who brings back a region whose drain is held means it.
 func TestUndrainHeld(t *testing.T) {
 	t.Parallel()
-	store, servers := pair(t)
-	store.drain(t, "us-east")
-	store.drain(t, "eu-west")
-	c := servers[0].client(t, "udp")
-	eventually(t, "two drains", func() error { return mustBe("eu-central", servers[0].from(t, c, ireland)) })
-	servers[0].caught(t, remove(t, store.client(t), "/nearside/regions/", clientv3.WithPrefix()))
-	r := finish(t, servers[0].nearside("undrain", "eu-west"))
-	if got := servers[0].from(t, c, ireland); r.status == 0 && got != "eu-west" {
-		t.Errorf("undrain says %q, and a client in Ireland is on %s", r.stdout, got)
+	for _, command := range [][]string{{"undrain", "eu-west"}, {"undrain", "eu-west", "--now"}, {"undrain", "--all"}} {
+		t.Run(strings.Join(command, " "), func(t *testing.T) {
+			t.Parallel()
+			store, servers := pair(t)
+			store.drain(t, "us-east")
+			store.drain(t, "eu-west")
+			c := servers[0].client(t, "udp")
+			eventually(t, "two drains", func() error { return mustBe("eu-central", servers[0].from(t, c, ireland)) })
+			remove(t, store.client(t), "/nearside/regions/", clientv3.WithPrefix())
+			eventually(t, "held drains", func() error {
+				if said := succeed(t, store.ctl("get", "--prefix", "/nearside/verdicts/")); strings.Count(said, `"held":true`) != 2 {
+					return fmt.Errorf("the verdicts are %s", said)
+				}
+				return nil
+			})
+			said := succeed(t, servers[0].nearside(command...))
+			eventually(t, "eu-west is back", func() error { return mustBe("eu-west", servers[0].from(t, c, ireland)) })
+			if command[1] == "--all" {
+				eventually(t, "us-east is back", func() error { return mustBe("us-east", servers[0].from(t, c, america)) })
+			} else if got := servers[0].from(t, c, america); got == "us-east" {
+				t.Errorf("us-east is back, too; undrain says %s", said)
+			}
+		})
 	}
 }
 

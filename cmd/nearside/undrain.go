@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,23 +41,15 @@ what an accident looks like.`,
 			return withEtcd(cmd, func(ctx context.Context, c *Config, client *clientv3.Client) error {
 				ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
 				defer cancel()
+				u := undrainer{c, client, cmd.OutOrStdout()}
 				if all {
-					return etcdFailure(c, undrainAll(ctx, cmd, c, client))
+					return etcdFailure(c, u.all(ctx))
 				}
 				at, err := target(c, given[0], service)
 				if err != nil {
 					return err
 				}
-				revision, existed, err := healthsync.RemoveDrain(ctx, client, c.Etcd.Prefix, at, now)
-				if err != nil {
-					return etcdFailure(c, err)
-				}
-				what := at.DrainKey(c.Etcd.Prefix) + " deleted"
-				if !existed {
-					what = "there was no " + at.DrainKey(c.Etcd.Prefix)
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s is not drained as of revision %d: %s; see it with `nearside status`\n", at, revision, what)
-				return nil
+				return etcdFailure(c, u.one(ctx, at, now))
 			})
 		},
 	}
@@ -67,41 +61,97 @@ what an accident looks like.`,
 	return cmd
 }
 
-// undrainAll says that nothing is drained before it removes the drains: keys that
-// vanish together without that are held for an accident.
-func undrainAll(ctx context.Context, cmd *cobra.Command, c *Config, client *clientv3.Client) error {
+// undrainer ends drains.
+type undrainer struct {
+	config *Config
+	client *clientv3.Client
+	out    io.Writer
+}
+
+// one ends one drain, also one that was deleted together with others, and is held.
+func (u undrainer) one(ctx context.Context, at healthsync.Target, now bool) error {
+	key := at.DrainKey(u.config.Etcd.Prefix)
+	_, held, err := healthsync.Drains(ctx, u.client, u.config.Etcd.Prefix)
+	if err != nil {
+		return err
+	}
+	if held[at] {
+		if seen, err := u.release(ctx, []healthsync.Target{at}); !seen || err != nil {
+			return err
+		}
+	}
+	revision, existed, err := healthsync.RemoveDrain(ctx, u.client, u.config.Etcd.Prefix, at, now)
+	if err != nil {
+		return err
+	}
+	what := key + " deleted"
+	switch {
+	case held[at]:
+		what = key + " was deleted together with all other drains and held: it is released"
+	case !existed:
+		what = "there was no " + key
+	}
+	fmt.Fprintf(u.out, "%s is not drained as of revision %d: %s; see it with `nearside status`\n", at, revision, what)
+	return nil
+}
+
+// all says that nothing is drained before it removes the drains: keys that vanish
+// together without that are held for an accident.
+func (u undrainer) all(ctx context.Context) error {
+	written, held, err := healthsync.Drains(ctx, u.client, u.config.Etcd.Prefix)
+	if err != nil {
+		return err
+	}
 	var targets []healthsync.Target
 	var names []string
-	for _, service := range append([]string{""}, serviceNames(c)...) {
-		for _, region := range c.Table().Names(c.Table().All()) {
-			at := healthsync.Target{Service: service, Region: region}
-			written, _, err := healthsync.ReadDrain(ctx, client, c.Etcd.Prefix, at)
-			if err != nil {
-				return err
-			}
-			if written > 0 {
+	for _, service := range append([]string{""}, serviceNames(u.config)...) {
+		for _, region := range u.config.Table().Names(u.config.Table().All()) {
+			if at := (healthsync.Target{Service: service, Region: region}); written[at] || held[at] {
 				targets = append(targets, at)
 				names = append(names, at.String())
 			}
 		}
 	}
 	if len(targets) == 0 {
-		fmt.Fprintln(cmd.OutOrStdout(), "nothing was drained")
+		fmt.Fprintln(u.out, "nothing was drained")
 		return nil
 	}
-	for _, at := range targets {
-		if _, err := healthsync.WriteDrain(ctx, client, c.Etcd.Prefix, at, regions.Drain{}); err != nil {
-			return err
-		}
+	if seen, err := u.release(ctx, targets); !seen || err != nil {
+		return err
 	}
 	var last int64
 	for _, at := range targets {
-		revision, _, err := healthsync.RemoveDrain(ctx, client, c.Etcd.Prefix, at, false)
+		revision, _, err := healthsync.RemoveDrain(ctx, u.client, u.config.Etcd.Prefix, at, false)
 		if err != nil {
 			return err
 		}
 		last = revision
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "nothing is drained as of revision %d: %s; see it with `nearside status`\n", last, strings.Join(names, ", "))
+	fmt.Fprintf(u.out, "nothing is drained as of revision %d: %s; see it with `nearside status`\n", last, strings.Join(names, ", "))
 	return nil
+}
+
+// release writes that drains are over, and reports whether a server has seen that. One
+// that sees the keys gone, and nothing between, goes on to hold them, so they stay.
+func (u undrainer) release(ctx context.Context, targets []healthsync.Target) (seen bool, err error) {
+	revisions := make([]int64, len(targets))
+	for i, at := range targets {
+		if revisions[i], err = healthsync.WriteDrain(ctx, u.client, u.config.Etcd.Prefix, at, regions.Drain{}); err != nil {
+			return false, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, verdictTime)
+	defer cancel()
+	for i, at := range targets {
+		_, err := healthsync.AwaitVerdict(ctx, u.client, u.config.Etcd.Prefix, at, revisions[i])
+		if errors.Is(err, context.DeadlineExceeded) {
+			fmt.Fprintf(u.out, "%s says false at revision %d, but no server has judged that within %v, so it is not deleted: see to the name servers\n",
+				at.DrainKey(u.config.Etcd.Prefix), revisions[i], verdictTime)
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
