@@ -78,6 +78,17 @@ func (f *files) same(again *files) bool {
 	return equal
 }
 
+// digest sums up the texts, whatever their files are called.
+func (f *files) digest() [sha256.Size]byte {
+	var sums []byte
+	for _, s := range f.list {
+		if s.err == nil {
+			sums = append(sums, s.sum[:]...)
+		}
+	}
+	return sha256.Sum256(sums)
+}
+
 // forget lets go of the texts.
 func (f *files) forget() {
 	f.forgotten, f.source, f.pace = true, nil, nil

@@ -94,12 +94,16 @@ func (s *Store) open(name string) *files {
 }
 
 // load reads the zone of a file strictly.
-func (s *Store) load(name string, from source) (*Zone, []Fault) {
+func (s *Store) load(name string, from *files) (z *Zone, faults []Fault) {
 	origin, err := originOf(name)
 	if err != nil {
 		return nil, []Fault{newFault(filepath.Join(s.Dir, name), 0, "the file's name is no zone's: %v", err)}
 	}
-	return job{source: from, dir: s.Dir, name: name, origin: origin, steering: s.Steering, others: s.pointed.list, pace: s.pace, progress: s.progress(name)}.load()
+	z, faults = job{source: from, dir: s.Dir, name: name, origin: origin, steering: s.Steering, others: s.pointed.list, pace: s.pace, progress: s.progress(name)}.load()
+	if z != nil {
+		z.digest = from.digest()
+	}
+	return z, faults
 }
 
 // progressPeriod is how often a load that takes long shows in the log.
@@ -176,13 +180,15 @@ func (s *Store) restore(l keptInfo) (*Zone, []Fault) {
 	if err != nil {
 		return nil, []Fault{newFault(path, 0, "%v", err)}
 	}
-	j := job{source: k, dir: path, name: k.File, origin: origin, fixed: true, steering: s.Steering, others: s.pointed.list, pace: s.pace, progress: s.progress(path)}
+	again := &files{source: k, pace: pace.New(s.pace)}
+	j := job{source: again, dir: path, name: k.File, origin: origin, fixed: true, steering: s.Steering, others: s.pointed.list, pace: s.pace, progress: s.progress(path)}
 	z, faults := j.load()
 	if z == nil {
 		j.lenient = true
 		z, faults = j.load()
 	}
 	if z != nil {
+		z.digest = again.digest()
 		faults = slices.DeleteFunc(faults, func(f Fault) bool { return !j.lenient })
 	}
 	return z, faults

@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"crypto/sha256"
 	"path/filepath"
 	"time"
 
@@ -24,6 +25,7 @@ type Status struct {
 	File      string
 	Serial    uint32
 	Records   int
+	Digest    [sha256.Size]byte // of the texts that the version served was made of; zero: there is none
 	State     string
 	Faults    []Fault     // of the file as it is now, and of a last good version that was read leniently
 	Loaded    time.Time   // when the version served was loaded
@@ -60,7 +62,7 @@ func (s *Store) publish(due []*member) (list []news) {
 	for _, e := range due {
 		row := &Status{Origin: e.origin(), File: printable.Text(filepath.Join(s.Dir, e.name)), State: e.state, Faults: e.faults, Loaded: e.loaded}
 		if z := e.zone; z != nil && !e.twin {
-			row.Serial, row.Records, row.Steered, row.OneRegion = z.serial, z.records, z.steered, z.single
+			row.Serial, row.Records, row.Digest, row.Steered, row.OneRegion = z.serial, z.records, z.digest, z.steered, z.single
 		}
 		rows[e.row] = row
 		if n, ok := newsOf(e.shown, row); ok {

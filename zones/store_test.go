@@ -18,6 +18,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/rs/zerolog"
 
+	"nearside/pace"
 	"nearside/printable"
 )
 
@@ -420,7 +421,7 @@ func TestProgress(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		f := newFolder(t)
-		if z, faults := f.store.load("a.example.zone", slow{memory(zoneText(1, 0) + "$GENERATE 0-65535 h$ TXT x\n")}); z == nil {
+		if z, faults := f.store.load("a.example.zone", &files{source: slow{memory(zoneText(1, 0) + "$GENERATE 0-65535 h$ TXT x\n")}, pace: pace.New(pace.Fast)}); z == nil {
 			t.Fatal(faults)
 		}
 		if got := f.logged(); !slices.Equal(got, []string{"info still loading a zone"}) {
@@ -741,4 +742,44 @@ func TestFullDiskStopsNothing(t *testing.T) {
 	f.restart()
 	f.reload()
 	f.want("a.example. 1 last good")
+}
+
+// The digest tells what is served: it changes with the content, whatever serial and
+// size say, and a last good version has that of the file it was.
+func TestDigest(t *testing.T) {
+	f := newFolder(t)
+	text := zoneText(1, 0) + "$INCLUDE www.inc\n"
+	digest := func() [32]byte { t.Helper(); return f.store.Status()[0].Digest }
+	write := func(include string) [32]byte {
+		t.Helper()
+		f.write("www.inc", include)
+		f.write("a.example.zone", text)
+		f.reload()
+		return digest()
+	}
+	one, two := write("www TXT one\n"), write("www TXT two\n")
+	if one == two || one == [32]byte{} {
+		t.Errorf("%x, and with other content %x", one, two)
+	}
+	if got := write("www TXT one\n"); got != one {
+		t.Errorf("the same content again is %x, not %x", got, one)
+	}
+	if got := write("www TXT\n"); got != one {
+		t.Errorf("a bad file made it %x, though %x is served", got, one)
+	}
+	f.restart()
+	f.reload()
+	f.want("a.example. 1 last good")
+	if got := digest(); got != one {
+		t.Errorf("after a restart the last good version is %x, not %x", got, one)
+	}
+	f.remove("www.inc", "a.example.zone")
+	f.write("b.example.zone", zoneText(1, 0))
+	f.write("c.example.zone", broken)
+	f.restart()
+	f.keep = ""
+	f.reload()
+	if got := f.store.Status()[len(f.store.Status())-1]; got.State != StateFailed || got.Digest != [32]byte{} {
+		t.Errorf("%s is %s and has the digest %x", got.Origin, got.State, got.Digest)
+	}
 }

@@ -7,6 +7,7 @@
 package zones
 
 import (
+	"crypto/sha256"
 	"net/netip"
 )
 
@@ -104,6 +105,7 @@ type Zone struct {
 	line    int
 	records int
 	failed  bool
+	digest  [sha256.Size]byte // of the texts that a Store made it of
 
 	negative RRset
 

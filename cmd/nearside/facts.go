@@ -9,8 +9,8 @@ import (
 	"net/netip"
 	"slices"
 
-	"nearside/console"
 	"nearside/healthsync"
+	"nearside/zones"
 )
 
 // digest is the same for two servers whose configurations decide answers alike:
@@ -52,7 +52,7 @@ func (s *server) collectFacts() healthsync.Facts {
 	geography, _, _ := s.geo.status()
 	facts := healthsync.Facts{
 		Version: version(), TTL: s.config.Table().LongestTTL(),
-		Digests: healthsync.Digests{Configuration: s.config.digest(), Zones: zonesDigest(console.Zones(s.zones.store.Status())), Database: geography.Digest},
+		Digests: healthsync.Digests{Configuration: s.config.digest(), Zones: zonesDigest(s.zones.store.Status()), Database: geography.Digest},
 	}
 	own, err := net.InterfaceAddrs()
 	if err != nil {
@@ -84,15 +84,12 @@ func reachable(sockets []netip.AddrPort, own []net.Addr) []string {
 }
 
 // zonesDigest is the same for two servers that serve the same zones.
-func zonesDigest(list []console.Zone) string {
-	type served struct {
-		Name    string
-		Serial  uint32
-		Records int
+func zonesDigest(list []*zones.Status) string {
+	sum := sha256.New()
+	for _, z := range list {
+		if z.State != zones.StateTwice { // this file is not served
+			fmt.Fprintf(sum, "%s %x\n", z.Origin, z.Digest)
+		}
 	}
-	all := make([]served, len(list))
-	for i, z := range list {
-		all[i] = served{z.Name, z.Serial, z.Records}
-	}
-	return digestOf(all)
+	return fmt.Sprintf("%.8x", sum.Sum(nil))
 }

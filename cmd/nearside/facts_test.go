@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+
+	"nearside/zones"
 )
 
 // A server is registered with addresses that lead to it from elsewhere.
@@ -35,5 +37,34 @@ func TestReachable(t *testing.T) {
 	}
 	if got := reachable([]netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:53")}, nil); len(got) > 0 {
 		t.Errorf("without addresses: %v", got)
+	}
+}
+
+// Zones of one name, serial and size may differ all the same; whose file another one
+// has taken the place of is not served.
+func TestZonesDigest(t *testing.T) {
+	digest := func(content byte, state string) string {
+		served := &zones.Status{Origin: "a.example.", Serial: 1, Records: 3, State: zones.StateOK, Digest: [32]byte{1}}
+		return zonesDigest([]*zones.Status{served, {Origin: "b.example.", Serial: 1, Records: 3, State: state, Digest: [32]byte{content}}})
+	}
+	if digest(1, zones.StateOK) == digest(2, zones.StateOK) {
+		t.Error("other content has the same digest")
+	}
+	if digest(1, zones.StateOK) != digest(1, zones.StateLastGood) {
+		t.Error("the same content has another digest where its file is bad now")
+	}
+	if digest(1, zones.StateTwice) != digest(2, zones.StateTwice) {
+		t.Error("what is not served counts")
+	}
+}
+
+// BenchmarkZonesDigest is done at each change of a zone.
+func BenchmarkZonesDigest(b *testing.B) {
+	list := make([]*zones.Status, 100_000)
+	for i := range list {
+		list[i] = &zones.Status{Origin: fmt.Sprintf("z%d.example.", i)}
+	}
+	for b.Loop() {
+		zonesDigest(list)
 	}
 }
