@@ -3,7 +3,7 @@ package healthsync
 import (
 	"context"
 	"errors"
-	"fmt"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -82,6 +82,10 @@ func logIn(c *Credentials) grpc.UnaryClientInterceptor {
 	}
 }
 
+// wantsTLS is the hint where somebody hangs up before a word of HTTP/2. An etcd that
+// dies does, too.
+const wantsTLS = "what answers there seems to want TLS; see to etcd.endpoints"
+
 // Hint says what to do about an error of etcd that the configuration or the
 // rights of the user are to blame for; "" is for others.
 func Hint(err error) string {
@@ -96,15 +100,23 @@ func Hint(err error) string {
 	case strings.Contains(err.Error(), "remote error: tls: "):
 		return "etcd refuses our certificate; see to etcd.cert and etcd.key"
 	case strings.Contains(err.Error(), "error reading server preface"):
-		return "what answers there seems to want TLS; see to etcd.endpoints"
+		return wantsTLS
 	}
 	return ""
 }
 
-// explain adds the hint to an error that has one.
-func explain(err error) error {
-	if hint := Hint(err); hint != "" {
-		return fmt.Errorf("%w; %s", err, hint)
+// brief returns what an error says to people, without the layers that gRPC puts
+// around it.
+func brief(err error) string {
+	text := err.Error()
+	for _, layer := range []*regexp.Regexp{grpcStatus, grpcConnection, grpcTransport} {
+		text = layer.ReplaceAllString(text, "$1")
 	}
-	return err
+	return text
 }
+
+var (
+	grpcStatus     = regexp.MustCompile(`rpc error: code = \w+ desc = ()`)
+	grpcConnection = regexp.MustCompile(`connection error: desc = "((?:[^"\\]|\\.)*)"`)
+	grpcTransport  = regexp.MustCompile(`transport: (?:[Ee]rror while dialing: |authentication handshake failed: )?()`)
+)

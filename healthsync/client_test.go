@@ -10,8 +10,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -109,7 +111,7 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = ours.Put(t.Context(), "/nearside/regions/us-east/drain", "false")
-	if err := explain(err); !errors.Is(err, rpctypes.ErrAuthFailed) || !strings.Contains(err.Error(), "see to etcd.username and etcd.password_file") {
+	if !errors.Is(err, rpctypes.ErrAuthFailed) || Hint(err) != "see to etcd.username and etcd.password_file" {
 		t.Errorf("with the password of before: %v", err)
 	}
 	if err := os.WriteFile(file, []byte("second"), 0o600); err != nil {
@@ -160,5 +162,47 @@ func TestTLSMismatch(t *testing.T) {
 	defer c.Close()
 	if _, err := c.Put(t.Context(), "a", "b"); err == nil || !strings.Contains(err.Error(), "what answers there seems to take no TLS; see to etcd.endpoints") {
 		t.Errorf("%v", err)
+	}
+}
+
+// People are told what happened, not through how many layers that came.
+func TestBriefErrors(t *testing.T) {
+	for err, want := range map[string]string{
+		`reading: rpc error: code = Unavailable desc = connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`: "reading: dial tcp 127.0.0.1:1: connect: connection refused",
+		`rpc error: code = Unavailable desc = connection error: desc = "error reading server preface: EOF"; and more`:                                                "error reading server preface: EOF; and more",
+		`connection error: desc = "transport: authentication handshake failed: tls: first record \"x\"": see to it`:                                                  `tls: first record \"x\": see to it`,
+		"etcdserver: no leader": "etcdserver: no leader",
+	} {
+		if got := brief(errors.New(err)); got != want {
+			t.Errorf("%s\nis brief as %s\nnot as     %s", err, got, want)
+		}
+	}
+	c, err := Connect([]string{"http://127.0.0.1:1"}, nil, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err = c.Get(t.Context(), "a"); err == nil || strings.Contains(brief(err), "desc =") || strings.Contains(brief(err), "transport:") {
+		t.Errorf("it is brief as %s", brief(err))
+	}
+}
+
+// Whoever hangs up at once seems to want TLS, unless it has spoken without: then it
+// is an etcd that dies.
+func TestDyingEtcdWantsNoTLS(t *testing.T) {
+	preface := errors.New("error reading server preface: EOF")
+	s := open((&server{t: t, folder: t.TempDir()}).config("http://127.0.0.1:1"), quickPace(), time.Now)
+	hinted := func() bool {
+		return slices.ContainsFunc(s.Status().Alarms, func(a string) bool { return strings.Contains(a, wantsTLS) })
+	}
+	if s.lost("a", preface); !hinted() || !strings.Contains(s.Status().Error, wantsTLS) {
+		t.Errorf("one that never spoke: %q, %s", s.Status().Alarms, s.Status().Error)
+	}
+	if err := s.take(listing{cluster: 1, revision: 1}); err != nil {
+		t.Fatal(err)
+	}
+	s.setLink(link{endpoint: "a", connected: true})
+	if s.lost("a", preface); hinted() || strings.Contains(s.Status().Error, wantsTLS) {
+		t.Errorf("one that spoke: %q, %s", s.Status().Alarms, s.Status().Error)
 	}
 }

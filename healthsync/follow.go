@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/connectivity"
 )
@@ -133,17 +134,23 @@ const grace = time.Second
 
 // lost notes why a session ended. A state that is frozen is no news each time.
 func (s *Sync) lost(endpoint string, err error) {
-	hint := Hint(err)
 	s.mu.Lock()
+	hint, fault := Hint(err), brief(err)
+	if hint == wantsTLS && s.source == FromEtcd {
+		hint = "" // it spoke without TLS before: it is dying
+	}
+	if hint != "" {
+		fault += "; " + hint
+	}
 	was := s.link
 	news := was.connected || !was.told && s.now().Sub(s.opened) > grace || hint != "" && hint != was.hint
-	s.link = link{endpoint: endpoint, fault: explain(err), hint: cmp.Or(hint, was.hint), told: was.told || news}
+	s.link = link{endpoint: endpoint, fault: fault, hint: cmp.Or(hint, was.hint), told: was.told || news}
 	s.mu.Unlock()
 	log := s.config.Log.Debug()
 	if news {
 		log = s.config.Log.Warn()
 	}
-	log.Str("endpoint", endpoint).Err(explain(err)).Msg("etcd: not followed; the last state stays in force")
+	log.Str("endpoint", endpoint).Str(zerolog.ErrorFieldName, fault).Msg("etcd: not followed; the last state stays in force")
 }
 
 func (s *Sync) setLink(next link) {

@@ -64,7 +64,7 @@ func (s *Sync) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	status := Status{
-		Source: s.source, Connected: s.link.connected, Endpoint: s.link.endpoint, Error: text(s.link.fault),
+		Source: s.source, Connected: s.link.connected, Endpoint: s.link.endpoint, Error: s.link.fault,
 		Revision: s.revision, AgeSeconds: s.age().Seconds(),
 		HeldDrains: s.ledger.held(),
 		Override: Override{

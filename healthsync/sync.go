@@ -127,7 +127,7 @@ type Sync struct {
 type link struct {
 	endpoint  string
 	connected bool
-	fault     error
+	fault     string
 	hint      string // the last that a fault had since the connection; the next fault may have none
 	told      bool   // a fault since the connection was logged
 }

@@ -226,12 +226,12 @@ func (w drainer) judged(ctx context.Context, revision int64) error {
 	verdict, err := healthsync.AwaitVerdict(ctx, w.client, w.config.Etcd.Prefix, w.at, revision)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		w.printf("%s is written to %s at revision %d, but no server has judged it within %v: see to the name servers", w.what(), key, revision, verdictTime)
+		w.printf("%s: written to %s at revision %d, but no server has judged it within %v: see to the name servers", w.what(), key, revision, verdictTime)
 		return nil
 	case err != nil:
 		return etcdFailure(w.config, err)
 	case verdict.Revision > revision:
-		w.printf("%s was written to %s at revision %d, and replaced at revision %d by somebody else", w.what(), key, revision, verdict.Revision)
+		w.printf("%s: written to %s at revision %d, and replaced at revision %d by somebody else", w.what(), key, revision, verdict.Revision)
 		return nil
 	case !verdict.Accepted:
 		return fmt.Errorf("the servers refuse it: %s; --force drains all the same, `nearside undrain %s` removes what was written", verdict.Why, w.again())

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -88,7 +89,8 @@ func zonesDigest(list []*zones.Status) string {
 	sum := sha256.New()
 	for _, z := range list {
 		if z.State != zones.StateTwice { // this file is not served
-			fmt.Fprintf(sum, "%s %x\n", z.Origin, z.Digest)
+			io.WriteString(sum, z.Origin+"\n")
+			sum.Write(z.Digest[:])
 		}
 	}
 	return fmt.Sprintf("%.8x", sum.Sum(nil))
