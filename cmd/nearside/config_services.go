@@ -38,6 +38,9 @@ func parseOrder(s string) (string, error) {
 // parsePercent takes a share such as 50%.
 func parsePercent(s string) (int, error) {
 	digits, ok := strings.CutSuffix(s, "%")
+	if _, err := between(0, 100)(s); !ok && err == nil {
+		return 0, fmt.Errorf("%q is no share; write %s%%", s, s)
+	}
 	if !ok {
 		return 0, fmt.Errorf("%q is no share; write a whole number and a percent sign, as in 50%%", s)
 	}

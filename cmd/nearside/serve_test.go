@@ -277,6 +277,10 @@ func TestServe(t *testing.T) {
 		t.Errorf("%s %v", text, err)
 	}
 
+	if text, err := r.nearside("state", "accept"); err != nil || !strings.Contains(text, "nothing waited to be accepted") {
+		t.Errorf("state accept: %s %v", text, err)
+	}
+
 	// The break-glass file.
 	put(t, filepath.Join(folder, "data/override.yaml"), "drain: [eu-west]\n")
 	r.expect("play.bet.example.", "NOERROR 198.51.100.10/7")

@@ -27,7 +27,7 @@ func statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show what the server on this machine serves and what is wrong",
 		Long: `Show what the server on this machine serves: the state of every region with the
-reasons, keys in etcd that were not understood, zones with their faults, and the
+reasons, keys in etcd that were not understood, the name servers on that etcd, zones with their faults, and the
 geography. It asks the running server over data_dir/control.sock.
 
 The exit status is 1 where no server answers queries: also while one starts or stops.`,
@@ -123,7 +123,8 @@ func stateCommand() *cobra.Command {
 		Short: "Take the state of etcd as it is, after etcd was rebuilt or restored",
 		Long: `Take the state of etcd as it is. The state freezes when the cluster that answers
 is another one, or went back to an older revision: etcd was rebuilt, or restored
-from a backup, and drains may be missing. Look at the keys first:
+from a backup, and drains may be missing. Drains that were deleted all at once are
+held until then, too. Look at the keys first:
 
   etcdctl get --prefix /nearside/`,
 		Example: "  nearside state accept",
@@ -133,10 +134,18 @@ from a backup, and drains may be missing. Look at the keys first:
 			if err != nil {
 				return err
 			}
+			before, err := client.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
 			if err := client.AcceptState(cmd.Context()); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), "the state of etcd is accepted; see `nearside status`")
+			what := "the state of etcd is accepted; see `nearside status`"
+			if s := before.State; s != nil && s.Frozen == "" && len(s.HeldDrains) == 0 {
+				what = "nothing waited to be accepted: the state is not frozen, and no drains are held"
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), what)
 			return err
 		},
 	})

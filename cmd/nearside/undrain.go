@@ -32,6 +32,9 @@ what an accident looks like.`,
   nearside undrain eu-west --now
   nearside undrain --all`,
 		Args: func(cmd *cobra.Command, given []string) error {
+			if all && (service != "" || now) {
+				return usageError{errors.New("--all brings back everything, by hold and ramp: leave out --service and --now, or name a REGION")}
+			}
 			if all {
 				return words()(cmd, given)
 			}
@@ -56,8 +59,6 @@ what an accident looks like.`,
 	cmd.Flags().BoolVar(&all, "all", false, "bring all regions back")
 	cmd.Flags().BoolVar(&now, "now", false, "without failback.hold and failback.ramp")
 	cmd.Flags().StringVar(&service, "service", "", "bring only this `service` in the region back")
-	cmd.MarkFlagsMutuallyExclusive("all", "service")
-	cmd.MarkFlagsMutuallyExclusive("all", "now")
 	return cmd
 }
 
