@@ -48,7 +48,10 @@ name with no region; --force drains all the same.
 
 With --wait it returns when the region can be powered off: every name server has
 applied the drain, and no resolver keeps an older answer. Where a server may still
-answer with the region, it is named, and the exit status is 2.`,
+answer with the region, it is named, and the exit status is 2; so it is where the
+drain ends (--for) before the last cached answer. With --at, it returns as soon as all
+servers know of the drain: it is safe from the time that it prints, if nobody undrains
+the region until then.`,
 		Example: `  nearside drain eu-west
   nearside drain eu-west --reason "maintenance of the uplink" --wait
   nearside drain eu-west --at 03:00 --for 2h
@@ -62,6 +65,9 @@ answer with the region, it is named, and the exit status is 2.`,
 			return withEtcd(cmd, func(ctx context.Context, c *Config, client *clientv3.Client) error {
 				at, err := target(c, given[0], f.service)
 				if err != nil {
+					return err
+				}
+				if err := uses(c, at); err != nil {
 					return err
 				}
 				w := drainer{c, client, cmd.OutOrStdout(), at, d}
@@ -115,14 +121,25 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 		if err != nil {
 			continue
 		}
-		year, month, day := now.Date()
-		at := time.Date(year, month, day, clock.Hour(), clock.Minute(), clock.Second(), 0, now.Location())
+		at := onDay(now, 0, clock)
 		if !at.After(now) {
-			at = time.Date(year, month, day+1, clock.Hour(), clock.Minute(), clock.Second(), 0, now.Location())
+			at = onDay(now, 1, clock)
 		}
 		return at, nil
 	}
 	return time.Time{}, fmt.Errorf("--at %q is no time: write 03:00, or 2026-11-23T03:00:00Z", text)
+}
+
+// onDay returns a time of a day, so many days from now. Where clocks skip it, it is as
+// long after the skip began as was asked for: never earlier.
+func onDay(now time.Time, days int, clock time.Time) time.Time {
+	day := now.Day() + days
+	on := func(where *time.Location) time.Time {
+		return time.Date(now.Year(), now.Month(), day, clock.Hour(), clock.Minute(), clock.Second(), 0, where)
+	}
+	at := on(now.Location())
+	shown := time.Date(at.Year(), at.Month(), at.Day(), at.Hour(), at.Minute(), at.Second(), 0, time.UTC)
+	return at.Add(max(0, on(time.UTC).Sub(shown)))
 }
 
 // drainer writes one drain and follows what becomes of it.

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	_ "time/tzdata"
 
 	"nearside/healthsync"
 	"nearside/regions"
@@ -90,6 +91,30 @@ func TestDrainFlags(t *testing.T) {
 		}
 		if err != nil || shown(d.At) != test.at || shown(d.Until) != test.until {
 			t.Errorf("%+v: from %s until %s, %v", test.flags, shown(d.At), shown(d.Until), err)
+		}
+	}
+}
+
+// A time that clocks skip is never taken for an earlier one.
+func TestSkippedTime(t *testing.T) {
+	for _, test := range []struct{ zone, now, at, want string }{
+		{"Europe/Berlin", "2026-03-28T12:00:00+01:00", "02:30", "2026-03-29T03:30:00+02:00"},
+		{"Europe/Berlin", "2026-03-28T12:00:00+01:00", "03:00", "2026-03-29T03:00:00+02:00"},
+		{"Europe/Berlin", "2026-03-29T01:59:00+01:00", "02:00", "2026-03-29T03:00:00+02:00"},
+		{"Europe/Berlin", "2026-10-24T12:00:00+02:00", "03:30", "2026-10-25T03:30:00+01:00"},
+		{"America/Sao_Paulo", "2018-11-03T12:00:00-03:00", "00:10", "2018-11-04T01:10:00-02:00"},
+		{"Pacific/Apia", "2011-12-29T12:00:00-10:00", "03:00", "2011-12-31T03:00:00+14:00"},
+	} {
+		zone, err := time.LoadLocation(test.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now, err := time.Parse(time.RFC3339, test.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at, err := parseMoment(test.at, now.In(zone)); err != nil || at.Format(time.RFC3339) != test.want {
+			t.Errorf("%s in %s at %s: %s, not %s; %v", test.at, test.zone, test.now, at.Format(time.RFC3339), test.want, err)
 		}
 	}
 }

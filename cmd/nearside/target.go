@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,6 +40,22 @@ func target(c *Config, region, service string) (healthsync.Target, error) {
 		return healthsync.Target{}, unknown("service", service, c, serviceNames(c))
 	}
 	return healthsync.Target{Service: service, Region: region}, nil
+}
+
+// uses makes sure that a service has anything in the region: a drain of what is not
+// there would move nobody.
+func uses(c *Config, at healthsync.Target) error {
+	table := c.Table()
+	region, _ := table.Named(at.Region)
+	service, ok := table.ServiceNamed(at.Service)
+	if list := table.Service(service).Regions; at.Service != "" && ok && !slices.Contains(list, region) {
+		var names []string
+		for _, id := range list {
+			names = append(names, table.Name(id))
+		}
+		return fmt.Errorf("service %s does not use %s, but %s: there is nothing to drain", at.Service, at.Region, strings.Join(names, ", "))
+	}
+	return nil
 }
 
 func serviceNames(c *Config) []string {
