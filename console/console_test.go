@@ -84,7 +84,7 @@ func testRegions(t *testing.T) []Region {
 	in.Subjects[table.Index(regions.Key{Service: 1, Region: 3})].Drain = regions.Drain{Percent: 50, By: "ann"}
 	in.ForcedDrain = regions.SetOf(4)
 	in.ForcedUp = regions.SetOf(5)
-	return Regions(table, table.Evaluate(in, regions.Clock{Now: noon, Back: noon}))
+	return Regions(table, table.Evaluate(in, regions.Clock{Now: noon, Back: noon}), noon)
 }
 
 // testServers is ns1, which is asked, and others.
@@ -326,5 +326,20 @@ func TestListenControlLongPath(t *testing.T) {
 	_, err := ListenControl("/" + strings.Repeat("a", 120))
 	if err == nil || !strings.Contains(err.Error(), "shorter data_dir") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What is to come back waits for etcd: a time that is past says nothing.
+func TestReturnThatWaits(t *testing.T) {
+	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	for want, own := range map[string]regions.Standing{
+		"on hold until etcd confirms the state":                                      {Hold: noon.Add(-1)},
+		"on hold until 2026-11-23 12:00:00Z":                                         {Hold: noon},
+		"40% of its clients are back, the others wait until etcd confirms the state": {Ramp: noon.Add(-1), Away: 60},
+		"40% of its clients are back, all at 2026-11-23 12:00:00Z":                   {Ramp: noon, Away: 60},
+	} {
+		if got := strings.Join(whys(own, regions.Subject{}, noon), "; "); got != want {
+			t.Errorf("it says %q, not %q", got, want)
+		}
 	}
 }

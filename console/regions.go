@@ -51,15 +51,16 @@ const (
 	regionIsReturning = "returning"
 )
 
-// Regions shows every region as the state has it.
-func Regions(t *regions.Table, s *regions.State) []Region {
+// Regions shows every region as the state has it. A return whose time is past now
+// waits until etcd confirms the state.
+func Regions(t *regions.Table, s *regions.State, now time.Time) []Region {
 	shown := make([]Region, 0, t.Len())
 	for id := range t.All().All() {
 		configured := t.Region(id)
 		r := Region{Name: configured.Name, Standby: configured.Standby, Services: []ServiceInRegion{}}
-		r.Standing = standing(t, s, regions.Key{Region: id})
+		r.Standing = standing(t, s, regions.Key{Region: id}, now)
 		for service := regions.Anyone + 1; int(service) < t.Services(); service++ {
-			own := standing(t, s, regions.Key{Service: service, Region: id})
+			own := standing(t, s, regions.Key{Service: service, Region: id}, now)
 			if own.State != regionIsUp || own.Away > 0 || own.Why != "" || len(own.Votes) > 0 {
 				r.Services = append(r.Services, ServiceInRegion{t.Service(service).Name, own})
 			}
@@ -70,13 +71,13 @@ func Regions(t *regions.Table, s *regions.State) []Region {
 }
 
 // standing shows one key by itself; the break-glass file is shown at the region.
-func standing(t *regions.Table, s *regions.State, k regions.Key) Standing {
+func standing(t *regions.Table, s *regions.State, k regions.Key, now time.Time) Standing {
 	own, subject := s.Standings[t.Index(k)], s.Inputs.Subjects[t.Index(k)]
 	shown := Standing{State: stateOf(own), Since: own.Since, Away: own.Away, Votes: votes(subject.Votes, s.Inputs.Probes)}
 	if own.Status.Out() || !own.Hold.IsZero() {
 		shown.Away = 100
 	}
-	shown.Why = strings.Join(whys(own, subject), "; ")
+	shown.Why = strings.Join(whys(own, subject, now), "; ")
 	if k.Service != regions.Anyone {
 		return shown
 	}
@@ -111,7 +112,7 @@ func stateOf(own regions.Standing) string {
 }
 
 // whys gives every reason there is for how a key stands.
-func whys(own regions.Standing, subject regions.Subject) (list []string) {
+func whys(own regions.Standing, subject regions.Subject, now time.Time) (list []string) {
 	add := func(format string, arguments ...any) { list = append(list, fmt.Sprintf(format, arguments...)) }
 	drain := subject.Drain
 	switch {
@@ -137,8 +138,12 @@ func whys(own regions.Standing, subject regions.Subject) (list []string) {
 		add("no heartbeat lives, but most stopped together: that counts for nothing")
 	}
 	switch {
+	case !own.Hold.IsZero() && now.After(own.Hold):
+		add("on hold until etcd confirms the state")
 	case !own.Hold.IsZero():
 		add("on hold until %s", clock(own.Hold))
+	case !own.Ramp.IsZero() && now.After(own.Ramp):
+		add("%d%% of its clients are back, the others wait until etcd confirms the state", 100-own.Away)
 	case !own.Ramp.IsZero():
 		add("%d%% of its clients are back, all at %s", 100-own.Away, clock(own.Ramp))
 	}

@@ -1,6 +1,7 @@
 package healthsync
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -86,13 +87,25 @@ func (s *Sync) transition(old, state *regions.State, k regions.Key) (journal.Ent
 		t.Why = fmt.Sprintf("%d heartbeats live", subject.Heartbeats)
 	default:
 		t.Key += "/drain"
-		drain := subject.Drain
-		if drain.Percent == 0 { // it ends
-			drain = old.Inputs.Subjects[s.config.Table.Index(k)].Drain
-		}
-		t.Why, t.By = printable.Cut(drain.Reason, maxShown), printable.Cut(drain.By, maxShown)
+		why, by := drainNews(was, is, old.Inputs.Subjects[s.config.Table.Index(k)].Drain, subject.Drain)
+		t.Why, t.By = printable.Cut(why, maxShown), printable.Cut(by, maxShown)
 	}
 	return t, true
+}
+
+// drainNews says why a drain changed something, and who wants it so. A deletion does
+// not say whose it is.
+func drainNews(was, is regions.Standing, old, drain regions.Drain) (why, by string) {
+	sends := func(s regions.Standing) bool { return s.Status&regions.Drained != 0 || s.Away > 0 && s.Ramp.IsZero() }
+	switch {
+	case drain.Percent > 0 && sends(is):
+		return drain.Reason, drain.By
+	case drain.Percent == 0 && old.Percent > 0:
+		return cmp.Or(drain.Reason, "its drain is gone"), drain.By
+	case sends(was):
+		return "its drain has ended by itself", ""
+	}
+	return "", "" // hold or ramp are over
 }
 
 func forcedRegions(s *regions.State) regions.Set { return s.Inputs.ForcedDrain | s.Inputs.ForcedUp }

@@ -60,7 +60,7 @@ func (s *server) Status() console.Status {
 func (s *server) addRegions(status *console.Status) {
 	state := s.sync.Status()
 	status.State = &state
-	status.Regions = console.Regions(s.config.Table(), s.state.Load())
+	status.Regions = console.Regions(s.config.Table(), s.state.Load(), time.Now())
 	geography, bad, reloads := s.geo.status()
 	status.Geography = &geography
 	status.Reloads = append(status.Reloads, reloads)
