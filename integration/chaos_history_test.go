@@ -194,9 +194,22 @@ func (h *history) hear(events []*clientv3.Event) {
 		h.latest = max(h.latest, h.beganAt(revision, events[:n]))
 		h.content.apply(events[:n], h.latest, h.clock())
 		h.smell(events[:n])
+		h.mark(events[:n])
 		h.read = revision
 		h.look(revision, h.latest)
 		events = events[n:]
+	}
+}
+
+// mark notes what happened that is not noted by who did it.
+func (h *history) mark(events []*clientv3.Event) {
+	for _, e := range events {
+		key := strings.TrimPrefix(string(e.Kv.Key), "/nearside/")
+		for _, kind := range []string{"transitions/", "verdicts/", "/heartbeat/", "probes/", "/health/r"} {
+			if strings.Contains(key, kind) {
+				h.note("etcd: revision %d: %s %v: %.200s", e.Kv.ModRevision, key, e.Type, e.Kv.Value)
+			}
+		}
 	}
 }
 

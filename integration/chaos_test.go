@@ -218,6 +218,17 @@ func (tr *trial) clusterNumber(id string) int {
 // begin brings the servers into their first state, learns in which order each
 // place tries the regions, and starts the load.
 func (tr *trial) begin() {
+	ctx, stop := context.WithCancel(context.Background())
+	tr.stop = stop
+	tr.t.Cleanup(stop)
+	for _, name := range beatingRegions {
+		a := &agent{trial: tr, region: name}
+		tr.agents = append(tr.agents, a)
+		tr.wait.Go(func() { a.run(ctx) })
+	}
+	for _, a := range tr.agents {
+		a.finish()
+	}
 	for _, name := range spareRegions {
 		tr.operator.drain(name, "")
 	}
@@ -225,18 +236,10 @@ func (tr *trial) begin() {
 		tr.operator.put("/nearside/regions/"+quietRegion+"/health/noise-"+strconv.Itoa(i), "up")
 	}
 	tr.learnOrders()
-	ctx, stop := context.WithCancel(context.Background())
-	tr.stop = stop
-	tr.t.Cleanup(stop)
 	go watchStalls(ctx, tr.clock, &tr.stalls)
 	tr.watchCanary(ctx)
 	for _, p := range tr.probers {
 		tr.wait.Go(func() { p.run(ctx) })
-	}
-	for _, name := range beatingRegions {
-		a := &agent{trial: tr, region: name}
-		tr.agents = append(tr.agents, a)
-		tr.wait.Go(func() { a.run(ctx) })
 	}
 	tr.wait.Go(func() { tr.operator.run(ctx) })
 	tr.wait.Go(func() { tr.tick(ctx) })
