@@ -209,3 +209,21 @@ func TestDrainWaitNobody(t *testing.T) {
 		t.Errorf("after %v it ended with %d:\n%s%s", time.Since(began), r.status, r.stdout, r.stderr)
 	}
 }
+
+// TestDrainWaitEveryAddress: servers that listen at every address of their machines are
+// asked at those of their own, though one runs where the operator is.
+func TestDrainWaitEveryAddress(t *testing.T) {
+	t.Parallel()
+	w := newWaited(t)
+	for i, s := range w.servers {
+		s.stop(t)
+		s.process = start(t, s.nearside("serve", "--server.listen", ":5353"))
+		w.registered(i, true)
+	}
+	heal := w.cutOff(2)
+	w.operator = w.servers[0]
+	w.drain("eu-west", 2, w.id(2)+" may still answer eu-west: NOT safe: ", "asked over DNS: it answers from revision ")
+	heal()
+	eventually(t, "the drain on the server that was cut off", func() error { return mustBe("1", fmt.Sprint(w.servers[2].metric(t, `region_drained{region="eu-west"}`))) })
+	w.drain("eu-west", 0, "safe to power off eu-west")
+}

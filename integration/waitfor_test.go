@@ -105,6 +105,9 @@ func TestWaitForShortDrain(t *testing.T) {
 	s := newServer(t, setup{etcd: store.settings(), ttl: 5})
 	registered(t, store, 3)
 	unsafe(t, finish(t, s.nearside("drain", "eu-west", "--wait", "--for", "3s")))
+	if said := succeed(t, s.nearside("drain", "eu-west", "--wait", "--for", "1m")); !strings.Contains(said, "\nsafe to power off eu-west until ") {
+		t.Errorf("it does not say for how long:\n%s", said)
+	}
 }
 
 // Whoever loses patience, or etcd, is told who is late.

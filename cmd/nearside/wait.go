@@ -39,7 +39,7 @@ const (
 type waiter struct {
 	drainer
 	revision int64
-	cluster  string
+	cluster  string // of etcd; "" until it is read
 	began    time.Time
 	asked    time.Time
 
@@ -61,9 +61,14 @@ func (w drainer) wait(ctx context.Context, revision int64) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	v := &waiter{drainer: w, revision: revision, began: time.Now(), applied: make(map[string]bool), late: make(map[string]string), said: make(map[string]string)}
-	for {
-		if err := v.all(ctx); err != nil {
+	for again := false; ; again = true {
+		late, err := v.all(ctx)
+		switch {
+		case err != nil:
 			return err
+		case again && !late:
+			v.printf("safe to power off %s%s", v.at, v.end())
+			return nil
 		}
 		if planned, err := v.cached(ctx); planned || err != nil {
 			return err
@@ -71,37 +76,31 @@ func (w drainer) wait(ctx context.Context, revision int64) error {
 		// What servers said over DNS, and what etcd said of them, may be so no more.
 		clear(v.applied)
 		v.asked = time.Time{}
-		switch safe, err := v.look(ctx); {
-		case err != nil:
-			return v.unsafe(err)
-		case safe:
-			v.printf("safe to power off %s%s", v.at, v.end())
-			return nil
-		}
 	}
 }
 
-// all returns nil when all servers have applied the drain.
-func (v *waiter) all(ctx context.Context) error {
+// all returns when all servers have applied the drain, and whether any was late.
+func (v *waiter) all(ctx context.Context) (late bool, err error) {
 	for news := time.Now(); ; {
 		before := v.told
 		done, err := v.look(ctx)
+		late = late || err == nil && !done
 		switch {
 		case ctx.Err() != nil:
-			return v.unsafe(errInterrupted)
+			return late, v.unsafe(errInterrupted)
 		case errors.Is(err, errNotSafe):
-			return err
+			return late, err
 		case done:
-			return nil
+			return late, nil
 		case v.told != before:
 			news = time.Now()
 		case time.Since(news) > longWait:
-			return v.unsafe(err)
+			return late, v.unsafe(err)
 		} // an etcd that failed may be back in a moment
 		select {
 		case <-time.After(lookEvery):
 		case <-ctx.Done():
-			return v.unsafe(errInterrupted)
+			return late, v.unsafe(errInterrupted)
 		}
 	}
 }
@@ -347,16 +346,16 @@ func (v *waiter) end() string {
 	return fmt.Sprintf(" until %s, when the drain ends", v.drain.Until.Format(time.RFC3339))
 }
 
-// unsafe names the servers that may still answer with what is drained, as far as it is
-// known when an error ends the waiting, or nil.
+// unsafe says what keeps it from being safe, as far as it is known when the waiting
+// ends: in vain, or by an error.
 func (v *waiter) unsafe(err error) error {
+	lost := err != nil && !errors.Is(err, errInterrupted)
 	switch {
-	case errors.Is(err, errNotSafe):
-		return err
-	case v.cluster == "": // etcd was never read
-	case v.servers == 0:
+	case lost:
+		v.printf("etcd cannot be read: NOT safe: it is not known whether the drain is still in force")
+	case v.servers == 0 && v.cluster != "":
 		v.printf("no name server is registered below %s/servers: NOT safe: it is not known who answers", v.config.Etcd.Prefix)
-	case !v.judged:
+	case !v.judged && v.cluster != "":
 		v.printf("no server has recorded a verdict on the drain: NOT safe: see to the name servers, and whether they may write below verdicts/")
 	}
 	for _, id := range slices.Sorted(maps.Keys(v.late)) {
@@ -366,12 +365,12 @@ func (v *waiter) unsafe(err error) error {
 		v.printf("see to these servers; one that is gone for good is removed by `nearside forget SERVER`")
 	}
 	switch {
-	case err == nil:
-		return errNotSafe
-	case errors.Is(err, errInterrupted):
+	case lost:
+		return fmt.Errorf("%w: %w", errNotSafe, etcdFailure(v.config, err))
+	case err != nil:
 		return fmt.Errorf("%w: %w", errNotSafe, err)
 	}
-	return fmt.Errorf("%w: %w", errNotSafe, etcdFailure(v.config, err))
+	return errNotSafe
 }
 
 func latest(a, b time.Time) time.Time {
