@@ -224,6 +224,8 @@ func TestDrainWaitEveryAddress(t *testing.T) {
 	w.operator = w.servers[0]
 	w.drain("eu-west", 2, w.id(2)+" may still answer eu-west: NOT safe: ", "asked over DNS: it answers from revision ")
 	heal()
-	eventually(t, "the drain on the server that was cut off", func() error { return mustBe("1", fmt.Sprint(w.servers[2].metric(t, `region_drained{region="eu-west"}`))) })
+	eventually(t, "the drain on the server that was cut off", func() error {
+		return mustBe("1", fmt.Sprint(w.servers[2].metric(t, `region_drained{region="eu-west"}`)))
+	})
 	w.drain("eu-west", 0, "safe to power off eu-west")
 }
