@@ -18,9 +18,6 @@ import (
 // revision. A drain makes them write a verdict, a transition, and each of them
 // once what it serves (twice where the machine is slow); then they are silent.
 func TestHundredServers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a hundred servers take their time")
-	}
 	const many, drains = 100, 8
 	e := etcd(t)
 	c := client(t, e)
