@@ -50,7 +50,7 @@ func (e *evaluation) ladder(s *State, id ServiceID) ladder {
 	var up rungs
 	var sick Set
 	for r := range e.All().All() {
-		view, this := s.view(Key{id, r}), SetOf(r)
+		view, this := s.View(Key{id, r}), SetOf(r)
 		switch {
 		case view.Status&Drained != 0:
 			continue
@@ -82,9 +82,9 @@ func (e *evaluation) ladder(s *State, id ServiceID) ladder {
 	return l
 }
 
-// view is the standing of a service in a region, which that of the region counts
-// for, and the break-glass file.
-func (s *State) view(k Key) Standing {
+// View returns the standing of a service in a region as queries meet it: that of the
+// region counts, too, and the break-glass file.
+func (s *State) View(k Key) Standing {
 	v := s.Standings[s.table.Index(Key{Anyone, k.Region})]
 	if k.Service != Anyone {
 		own := s.Standings[s.table.Index(k)]

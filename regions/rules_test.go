@@ -322,7 +322,7 @@ func (l *life) answer(s *State, w *twin, prefer []ID, candidates Set, service Se
 	if ok != is || got != want {
 		l.t.Errorf("%v of %v, %b in the order %v: %d, %t, not %d, %t", client, service, candidates, prefer, got, ok, want, is)
 	}
-	if ok && s.view(Key{service, got}).Status&Drained != 0 {
+	if ok && s.View(Key{service, got}).Status&Drained != 0 {
 		l.t.Errorf("%d answers, and is drained", got)
 	}
 }

@@ -313,10 +313,6 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// View returns the standing of a service in a region as queries meet it: that of
-// the region counts, and the break-glass file.
-func (s *State) View(k Key) Standing { return s.view(k) }
-
 // Usual returns the regions that serve all or some clients of a service.
 func (s *State) Usual(service ServiceID) Set {
 	l := &s.ladders[service]
@@ -367,7 +363,7 @@ func (s *State) Down() Set { return s.with(Down | Silent) }
 
 func (s *State) with(causes Status) (set Set) {
 	for id := range s.table.All().All() {
-		if s.view(Key{Anyone, id}).Status&causes != 0 {
+		if s.View(Key{Anyone, id}).Status&causes != 0 {
 			set |= SetOf(id)
 		}
 	}
