@@ -46,6 +46,7 @@ differential: tools bin/nearside-race ## more zones and queries to nearside, NSD
 
 # `make integration` has half a minute of it. What was seen is in bin/chaos.
 chaos: tools bin/nearside-race ## break network, disks, etcd and servers at random and judge every answer (SEED, DURATION)
+	@mkdir -p bin/chaos
 	go test -v -count=1 -timeout=2h -run='^TestChaos$$' -exec "$(SUDO) env NEARSIDE_BINARY=$(CURDIR)/bin/nearside-race" ./integration \
 		-artifacts -outputdir=$(CURDIR)/bin/chaos -chaos.seed=$(SEED) -chaos.duration=$(DURATION)
 
