@@ -102,6 +102,8 @@ func drainNews(was, is regions.Standing, old, drain regions.Drain) (why, by stri
 		return drain.Reason, drain.By
 	case drain.Percent == 0 && old.Percent > 0:
 		return cmp.Or(drain.Reason, "its drain is gone"), drain.By
+	case sends(was) && is.Planned:
+		return "its drain is to begin later", drain.By
 	case sends(was):
 		return "its drain has ended by itself", ""
 	}

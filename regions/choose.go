@@ -54,7 +54,7 @@ func (e *evaluation) ladder(s *State, id ServiceID) ladder {
 		switch {
 		case view.Status&Drained != 0:
 			continue
-		case view.Status&(Down|Silent) != 0:
+		case view.Status&sickness != 0:
 			sick |= this
 		case !view.Hold.IsZero():
 			up.hold |= this

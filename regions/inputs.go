@@ -93,8 +93,10 @@ const (
 // causes is how a Status is written.
 var causes = []string{"drained", "down", "silent", "excused", "expired"}
 
-// out is the causes that keep clients away.
-const out = Drained | Down | Silent
+const (
+	sickness = Down | Silent      // the causes from which a region recovers
+	out      = Drained | sickness // those that keep clients away
+)
 
 // Out reports whether the status keeps clients away.
 func (s Status) Out() bool { return s&(out|Expired) != 0 }

@@ -118,7 +118,7 @@ func (e *evaluation) standing(k Key) Standing {
 		e.due = append(e.due, Due{k, record})
 	}
 	s.Since = record.Since
-	s.Overdue = subject.Drain.Percent > 0 && subject.Drain.ended(e.clock.Back) && s.Status&(Down|Silent) != 0
+	s.Overdue = subject.Drain.Percent > 0 && subject.Drain.ended(e.clock.Back) && s.Status&sickness != 0
 	if e.returning(record) {
 		e.comeBack(&s, record)
 	}
@@ -165,8 +165,16 @@ func (e *evaluation) change(last Record, to Status, d Drain) Record {
 		exactly(d.Until)
 	case full && from&Drained == 0 && to&Drained != 0:
 		exactly(d.At)
+	case !to.Out() && e.recovering(last):
+		r.From |= last.From & sickness
 	}
 	return r
+}
+
+// recovering reports whether a drained region was sick so lately that it is let back
+// as after sickness.
+func (e *evaluation) recovering(r Record) bool {
+	return r.From&sickness != 0 && r.To&sickness == 0 && r.To.Out() && e.clock.Back.Before(r.Since.Add(e.policy.Hold))
 }
 
 // drain applies a drain.
@@ -287,7 +295,7 @@ func (e *evaluation) comeBack(s *Standing, record Record) {
 		wait(&e.next, back.Add(-skew))
 		return
 	}
-	if record.From&(Down|Silent|Expired) != 0 {
+	if record.From&(sickness|Expired) != 0 {
 		back = back.Add(e.policy.Hold)
 		if e.clock.Back.Before(back) {
 			s.Hold = back
@@ -359,7 +367,7 @@ func (s *State) Digest() uint64 {
 func (s *State) Drained() Set { return s.with(Drained) }
 
 // Down returns the regions that are out by votes or silence.
-func (s *State) Down() Set { return s.with(Down | Silent) }
+func (s *State) Down() Set { return s.with(sickness) }
 
 func (s *State) with(causes Status) (set Set) {
 	for id := range s.table.All().All() {
