@@ -84,8 +84,8 @@ packages: ## install the Debian packages that the tests need and that are missin
 bin/nearside: FORCE
 	CGO_ENABLED=0 go build -trimpath -o $@ ./cmd/nearside
 
-bin/nearside-race: FORCE
-	go build -race -o $@ ./cmd/nearside
+bin/nearside-race: FORCE # with a clock that tests can set
+	go build -race -overlay integration/testdata/clock/overlay.json -o $@ ./cmd/nearside
 
 bin/bench-peers: FORCE
 	go build -trimpath -o $@ ./bench

@@ -137,8 +137,12 @@ func Open(config Config) (*Sync, error) {
 	if config.Table == nil || config.Publish == nil || len(config.Endpoints) == 0 || config.Prefix == "" || config.StateFile == "" {
 		return nil, errors.New("etcd synchronisation needs a table of regions, endpoints, a prefix, a state file and somebody to publish to")
 	}
-	return open(config, usualPace, time.Now), nil
+	return open(config, usualPace, timeOfDay), nil
 }
+
+// timeOfDay is the clock of this machine. Integration tests build a server whose
+// clock they can set.
+var timeOfDay = time.Now
 
 func open(config Config, pace pace, now func() time.Time) *Sync {
 	s := &Sync{

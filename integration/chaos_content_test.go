@@ -112,9 +112,15 @@ func (a certainty) or(b certainty) certainty {
 	return unsure
 }
 
-// window is when a server looked: from and to by its clock; back is how far its
-// clock may lag that brings regions back.
-type window struct{ from, to, back time.Duration }
+// window is when a server looked: between from and to by its clock, and between back
+// and ahead by that which brings regions back.
+type window struct{ from, to, back, ahead time.Duration }
+
+// at is the window of somebody whose clocks are right.
+func at(from, to time.Duration) window { return window{from, to, from, to} }
+
+// forced is what a break-glass file asks for.
+type forced struct{ drain, up choices }
 
 // drained is a drain as it may be in force. Times are those of the trial; 0: none.
 type drained struct {
@@ -132,6 +138,7 @@ type prospect struct {
 	since     time.Duration
 	disturbed bool          // it may have been out since, unrecorded
 	ceased    time.Duration // since when it may be in, though recorded as out; 0: it is not
+	well      time.Duration // since when no votes keep it out, at the earliest
 }
 
 func newProspect() prospect { return prospect{n: 1} }
@@ -153,12 +160,12 @@ func (p *prospect) add(d drained) {
 func (p *prospect) set(d drained) { p.drains, p.n = [4]drained{d}, 1 }
 
 // takes returns the share that may be drained, at the least and at the most,
-// whenever that begins.
-func (p *prospect) takes(now time.Duration) (least, most int) {
+// whenever that begins, by clocks that may be wrong by so much.
+func (p *prospect) takes(now, wrong time.Duration) (least, most int) {
 	if p.n == 0 {
 		return 0, 100
 	}
-	const doubt = 2 * time.Second
+	doubt := wrong + 2*time.Second
 	least = 100
 	for _, d := range p.drains[:p.n] {
 		if d.until == 0 || now < d.until+doubt {
@@ -217,7 +224,7 @@ func (p *prospect) rungs(w window) (r rungs) {
 				r |= p.undrained(w, p.ceased, false).under(open | apart)
 			}
 		}
-		if d.percent > 0 && d.until > 0 && w.to >= d.until {
+		if d.percent > 0 && d.until > 0 && w.ahead >= d.until {
 			r |= p.undrained(w, d.until, d.percent == 100)
 		}
 	}
@@ -235,7 +242,13 @@ func (p *prospect) undrained(w window, earliest time.Duration, expired bool) (r 
 	}
 	switch {
 	case isOut(p.to):
-		r |= comeBack(w, earliest, false, isSick(p.to) || expired)
+		answer := p.ails(w)
+		if expired || answer != no {
+			r |= comeBack(w, earliest, false, true)
+		}
+		if !expired && answer != yes {
+			r |= comeBack(w, earliest, false, false)
+		}
 	case isOut(p.from):
 		r |= comeBack(w, p.since, true, isSick(p.from) || strings.Contains(p.from, "expired"))
 	default:
@@ -250,6 +263,24 @@ func (p *prospect) undrained(w window, earliest time.Duration, expired bool) (r 
 	return r
 }
 
+// ails reports whether it comes back as after sickness, though it has been recorded
+// as out since: it has recovered less than the hold before.
+func (p *prospect) ails(w window) certainty {
+	recovered := p.since
+	switch {
+	case isSick(p.to) && !strings.Contains(p.to, "drained"):
+		return yes
+	case isSick(p.to):
+		recovered = p.well
+	case !isSick(p.from):
+		return no
+	}
+	if w.ahead-recovered < chaosHold {
+		return yes
+	}
+	return unsure
+}
+
 // comeBack returns where a region may stand that has come back, exactly at a time
 // or not before.
 func comeBack(w window, since time.Duration, exactly, holds bool) (r rungs) {
@@ -260,7 +291,7 @@ func comeBack(w window, since time.Duration, exactly, holds bool) (r rungs) {
 			r |= onHold
 		}
 	}
-	if w.to < since-rounding {
+	if w.ahead < since-rounding {
 		return r | onHold
 	}
 	if w.back < since+chaosRamp+rounding || !exactly {
@@ -294,6 +325,7 @@ type ballot struct {
 type content struct {
 	subjects []subject // by service, then region
 	probes   map[string]bool
+	wrong    time.Duration // how far the clocks of servers may be wrong now
 	wall     func(time.Time) time.Duration
 	fault    func(format string, arguments ...any)
 }
@@ -417,7 +449,7 @@ func (s *subject) within(d drained) bool {
 // is certain.
 func (c *content) deleted(s *subject, revision int64, now time.Duration) (was drained, certain bool) {
 	s.revision, s.there, s.pending = revision, false, false
-	least, most := s.takes(now)
+	least, most := s.takes(now, c.wrong)
 	if s.n == 1 && least > 0 {
 		was, certain = s.drains[0], true
 	}
@@ -432,7 +464,7 @@ func (c *content) deleted(s *subject, revision int64, now time.Duration) (was dr
 // others reports whether something else is drained for certain.
 func (c *content) others(s *subject, now time.Duration) bool {
 	return slices.ContainsFunc(c.subjects, func(o subject) bool {
-		least, _ := o.takes(now)
+		least, _ := o.takes(now, c.wrong)
 		return o.revision != s.revision && o.there && least > 0
 	})
 }
@@ -520,7 +552,7 @@ func (c *content) weigh(s *subject, i int, began time.Duration) {
 			}
 		}
 	}
-	recorded := strings.Contains(s.to, "down")
+	recorded, was := strings.Contains(s.to, "down"), s.sick
 	quorum := max(live/2+1, min(2, len(s.votes)))
 	switch {
 	case len(s.votes) == 0 || live-down >= quorum:
@@ -541,6 +573,9 @@ func (c *content) weigh(s *subject, i int, began time.Duration) {
 		case !strings.Contains(s.to, "excused"):
 			s.sick = s.sick.or(unsure)
 		}
+	}
+	if s.sick == no && was != no {
+		s.well = began
 	}
 	out := s.isDrained().or(s.sick)
 	switch {
@@ -569,7 +604,7 @@ func (c *content) guard(now time.Duration) {
 // write at subject asked counts.
 func (c *content) away(service, region, asked int, now time.Duration) (least, most int) {
 	for _, i := range []int{region, service*len(chaosRegions) + region} {
-		low, high := c.subjects[i].takes(now)
+		low, high := c.subjects[i].takes(now, c.wrong)
 		if i == asked {
 			low, high = c.subjects[i].asked.percent, c.subjects[i].asked.percent
 		}
@@ -666,14 +701,20 @@ func isRubbish(value string) bool {
 	return false
 }
 
-// choices returns who may answer a client who tries the regions in that order.
-func choicesOf(prospects []prospect, service int, order []int, w window) (may choices) {
+// choicesOf returns who may answer a client who tries the regions in that order.
+func choicesOf(prospects []prospect, service int, order []int, w window, f forced) (may choices) {
 	s := &chaosServices[service]
 	stands := make([]rungs, len(chaosRegions))
 	for i := range chaosRegions {
 		stands[i] = prospects[i].rungs(w)
 		if service > 0 {
 			stands[i] = stands[i].under(prospects[service*len(chaosRegions)+i].rungs(w))
+		}
+		switch {
+		case f.drain.has(i):
+			stands[i] = gone
+		case f.up.has(i):
+			stands[i] = open
 		}
 	}
 	for rung := open; rung <= sick; rung <<= 1 {

@@ -268,6 +268,48 @@ func (tr *trial) fullDisk(random *rand.Rand) fault {
 	return fault{kind: "a full disk", on: g.name, claims: []string{"disk of " + g.name}, strike: g.fillDisk, heal: g.freeDisk}
 }
 
+// stepClock sets the clock of a server.
+func (tr *trial) stepClock(random *rand.Rand) fault {
+	g := tr.oneServer(random)
+	wrong := time.Duration(1+random.IntN(8)) * time.Second
+	if random.IntN(2) == 0 {
+		wrong = -wrong
+	}
+	set := func(wrong time.Duration) {
+		if err := g.setClock(wrong); err != nil {
+			tr.t.Fatal(err)
+		}
+	}
+	return fault{
+		kind: "a clock is wrong", on: fmt.Sprintf("%s, by %v", g.name, wrong), claims: []string{"clocks"},
+		strike: func() {
+			tr.history.err(wrong.Abs())
+			set(wrong)
+		},
+		heal: func() { set(0) },
+	}
+}
+
+// breakGlass writes a break-glass file for a server.
+func (tr *trial) breakGlass(random *rand.Rand) fault {
+	g, region := tr.oneServer(random), random.IntN(len(chaosRegions))
+	f, what := forced{drain: only(region)}, "drain "
+	if random.IntN(2) == 0 {
+		f, what = forced{up: only(region)}, "up "
+	}
+	must := func(err error) {
+		if err != nil {
+			tr.t.Fatal(err)
+		}
+	}
+	return fault{
+		kind: "glass is broken", on: fmt.Sprintf("%s, %s%s", g.name, what, chaosRegions[region].name),
+		claims: []string{"disk of " + g.name, "glass of " + g.name},
+		strike: func() { must(g.breakGlass(f)) },
+		heal:   func() { must(g.mendGlass()) },
+	}
+}
+
 // replaceZone writes the zone of a server again, or spoils it for a while.
 func (tr *trial) replaceZone(random *rand.Rand) fault {
 	g, bad := tr.oneServer(random), random.IntN(2) == 0

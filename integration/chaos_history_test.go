@@ -72,6 +72,7 @@ type history struct {
 	orders   [][]int       // by place: in which order clients try the regions
 	clusters [][]outlook   // by cluster, then in the order of revisions
 	content  *content      // of the last cluster
+	wrong    time.Duration // how far the clocks of servers may be wrong now
 	read     int64         // the last revision of that
 	latest   time.Duration // when its write began, at the earliest
 	rotten   int64         // the first revision since which a drain is rubbish; 0 if none is
@@ -99,6 +100,7 @@ func (h *history) renew() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.content, h.read, h.latest, h.rubbish = newContent(h.wall, h.fault), 0, 0, make(map[string]int64)
+	h.content.wrong = h.wrong
 	h.writes, h.done = make(map[*attempt]bool), make(map[int64]time.Duration)
 	h.clusters = append(h.clusters, nil)
 	h.look(0, 0)
@@ -113,6 +115,13 @@ func (h *history) learn(orders [][]int) {
 	h.look(h.read, 0)
 }
 
+// err says how far the clocks of servers may be wrong from now on.
+func (h *history) err(wrong time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wrong, h.content.wrong = wrong, wrong
+}
+
 // look adds an outlook if it differs from the last. The caller holds the mutex.
 func (h *history) look(revision int64, began time.Duration) {
 	prospects := h.content.prospects()
@@ -122,17 +131,19 @@ func (h *history) look(revision int64, began time.Duration) {
 	}
 }
 
-// choices returns who may answer, by an outlook, those who ask for a service from
-// a place. The caller holds the mutex.
-func (h *history) choices(o outlook, service, place int, w window) choices {
-	order := h.orders[place]
-	if s := &chaosServices[service]; s.failover {
+// choices returns who may answer a hearing by an outlook. The caller holds the mutex.
+func (h *history) choices(o outlook, q hearing) (may choices) {
+	order := h.orders[q.place]
+	if s := &chaosServices[q.service]; s.failover {
 		order = nil
 		for _, name := range s.members {
 			order = append(order, slices.IndexFunc(chaosRegions, func(r region) bool { return r.name == name }))
 		}
 	}
-	return choicesOf(o.prospects, service, order, w)
+	for _, f := range q.forced {
+		may |= choicesOf(o.prospects, q.service, order, q.window, f)
+	}
+	return may
 }
 
 // begin is called before a write, end after it if the outcome is known. A write
@@ -273,15 +284,19 @@ type hearing struct {
 	service, place int
 	floor          position // what the server had applied at least
 	last           int      // it has taken no cluster after this one
+	forced         []forced // one of these was in force there
 	window                  // when it looked
 }
+
+// unforced is what is in force where there is no break-glass file.
+var unforced = []forced{{}}
 
 // allowed returns who may answer a hearing.
 func (h *history) allowed(q hearing) (may choices) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.each(q, func(o outlook) bool {
-		may |= h.choices(o, q.service, q.place, q.window)
+		may |= h.choices(o, q)
 		return true
 	})
 	return may
@@ -292,7 +307,7 @@ func (h *history) explains(q hearing, region int) (found bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.each(q, func(o outlook) bool {
-		found = h.choices(o, q.service, q.place, q.window).has(region)
+		found = h.choices(o, q).has(region)
 		return !found
 	})
 	return found
@@ -324,9 +339,9 @@ func (h *history) behind(q hearing, region int) time.Duration {
 		if o.began > q.to {
 			continue
 		}
-		w := q.window
-		w.from = min(w.from, o.began)
-		if h.choices(o, q.service, q.place, w).has(region) {
+		longer := q
+		longer.from = min(q.from, o.began)
+		if h.choices(o, longer).has(region) {
 			break
 		}
 		since = min(since, o.began)
@@ -386,7 +401,7 @@ func (h *history) now(service, place int) choices {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	outlooks, now := h.clusters[len(h.clusters)-1], h.clock()
-	return h.choices(outlooks[len(outlooks)-1], service, place, window{now, now, now})
+	return h.choices(outlooks[len(outlooks)-1], hearing{service: service, place: place, forced: unforced, window: at(now, now)})
 }
 
 // restless says what is not recorded yet, or will change by itself. If there is

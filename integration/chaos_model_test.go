@@ -223,8 +223,8 @@ func (m *model) transition(path, from, to string, since float64) {
 
 // allowed returns who may answer for play between two times, after the floor.
 func (m *model) allowed(floor int64, from, to float64) choices {
-	w := window{time.Duration(from * float64(time.Second)), time.Duration(to * float64(time.Second)), time.Duration(from * float64(time.Second))}
-	return m.history.allowed(hearing{floor: position{0, floor}, window: w})
+	second := float64(time.Second)
+	return m.history.allowed(hearing{floor: position{0, floor}, forced: unforced, window: at(time.Duration(from*second), time.Duration(to*second))})
 }
 
 // fresh makes what the pointer is to point at, whatever it is called.

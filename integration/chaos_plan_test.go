@@ -147,7 +147,7 @@ var faults = []func(*trial, *rand.Rand) fault{
 	(*trial).cutServer, (*trial).cutServer, (*trial).cutServers, (*trial).cutMember, (*trial).cutProber,
 	(*trial).killLeader, (*trial).stopMembers, (*trial).pauseMember, (*trial).slowDisk,
 	(*trial).badLink, (*trial).badLink, (*trial).crashServer, (*trial).crashServer, (*trial).pauseServer,
-	(*trial).compactBehind, (*trial).fullDisk, (*trial).replaceZone, (*trial).replaceDatabase,
+	(*trial).compactBehind, (*trial).fullDisk, (*trial).stepClock, (*trial).breakGlass, (*trial).replaceZone, (*trial).replaceDatabase,
 	(*trial).manyWrites, (*trial).leaseStorm, (*trial).blindProber, (*trial).silentRegion, (*trial).silentRegions,
 	(*trial).cutWatchtower, (*trial).blindWatchtower, (*trial).pauseWatchtower, (*trial).crashWatchtower,
 }

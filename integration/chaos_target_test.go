@@ -26,6 +26,7 @@ type target struct {
 	load  *load
 	web   *http.Client
 	links []*relay // to the members, if there are any in between
+	clock clock
 
 	mu      sync.Mutex
 	outages []span // when it could not answer; the last may have no end yet
@@ -38,6 +39,9 @@ type target struct {
 	newer   int           // the newest cluster it may have taken
 	vitals  vitals
 	behind  []time.Duration // by round: how old the state behind an answer was at most
+	glasses []glass
+
+	confirmations []confirmation // of this round
 }
 
 // known says that a position was applied at a time.
@@ -49,7 +53,7 @@ type known struct {
 // vitals are what the metrics of a server say of the process.
 type vitals struct {
 	revision           int64
-	asked              time.Duration
+	asked, told        time.Duration
 	age                time.Duration // of the state
 	memory, goroutines int
 	panics             int
@@ -232,6 +236,7 @@ func (g *target) poll(ctx context.Context) {
 // learn takes what the metrics say. The caller holds the mutex.
 func (g *target) learn(v vitals) {
 	g.vitals = v
+	g.confirmations = append(g.confirmations, confirmation{v.asked, v.told - v.age})
 	if g.floor.cluster != g.newer {
 		return // of which cluster is this?
 	}
@@ -261,6 +266,7 @@ func (g *target) examine() (v vitals, err error) {
 	if err != nil {
 		return v, err
 	}
+	v.told = g.trial.clock()
 	found := 0
 	for line := range strings.Lines(string(page)) {
 		name, text, _ := strings.Cut(strings.TrimSpace(line), " ")

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -157,7 +158,7 @@ func newTarget(tr *trial, i int) *target {
 	if tr.database != "" {
 		write(tr.t, g.path(s.database), tr.database)
 	}
-	if err := g.mountDisk(); err != nil {
+	if err := errors.Join(g.mountDisk(), g.newClock()); err != nil {
 		tr.t.Fatal(err)
 	}
 	g.launch(tr.t)
@@ -329,6 +330,10 @@ func (tr *trial) silence() {
 	tr.mu.Unlock()
 	tr.note("quiet: agreed after %v", (tr.clock() - began).Round(time.Millisecond))
 	tr.awaitRest(began)
+	for _, g := range tr.servers {
+		wait(tr.t.Context(), g.composed()-tr.clock())
+	}
+	tr.history.err(0)
 	var first []string
 	for _, g := range tr.servers {
 		answers := tr.compare(g)
@@ -428,6 +433,9 @@ func (tr *trial) judge() {
 				}
 				continue
 			}
+			if len(q.forced) > 1 || q.forced[0] != (forced{}) {
+				continue // the rest is about what etcd says
+			}
 			if at := tr.history.planned(q, s.region); at > 0 && s.ttl > at-q.from+time.Second {
 				tr.breach("%s: an answer with %s at %.3f may be kept for %v, and its drain begins at %.3f", g.name, nameOf(chaosRegions, s.region), s.sent.Seconds(), s.ttl, at.Seconds())
 			}
@@ -439,6 +447,7 @@ func (tr *trial) judge() {
 			behind = max(behind, late)
 		}
 		tr.note("%s: %d answers judged, %d wrong; the oldest was %v behind etcd", g.name, judged, wrong, behind.Round(time.Millisecond))
+		g.settle()
 		g.behind = append(g.behind, behind.Round(time.Millisecond))
 	}
 }
@@ -449,7 +458,13 @@ func (tr *trial) hearing(g *target, s sighting) hearing {
 	const late = 500 * time.Millisecond
 	i := g.load.inquiries[s.inquiry]
 	from := min(g.idle(s.sent), s.sent-tr.still(s.sent-3*time.Second, s.got)) - late
-	return hearing{service: i.service, place: i.place, floor: s.floor, last: s.last, window: window{from, s.got, min(from, s.back-late)}}
+	w := window{from, s.got, min(from, s.back-late), min(s.got, g.confirmed(s.got)+frozenAfter+late)}
+	// What brings regions back may still count from a clock as it was before.
+	least, most := g.wrong(from-recheck, s.got)
+	w.from, w.to = w.from+least, w.to+most
+	least, most = g.wrong(w.back-frozenAfter-recheck, s.got)
+	w.back, w.ahead = w.back+least, w.ahead+most
+	return hearing{service: i.service, place: i.place, floor: s.floor, last: s.last, forced: g.forced(from, s.got), window: w}
 }
 
 // judgePower looks for answers with the region that was safe to power off.
@@ -461,7 +476,7 @@ func (tr *trial) judgePower(g *target, s sighting) {
 	off := slices.Clone(tr.off)
 	tr.mu.Unlock()
 	for _, o := range off {
-		if o.from <= s.sent && s.got <= o.to {
+		if o.from <= s.sent && s.got <= o.to && !g.brokeLately(o.from) {
 			tr.breach("%s: %s was safe to power off at %.3f, and at %.3f a client got it", g.name, powerRegion, o.from.Seconds(), s.sent.Seconds())
 		}
 	}

@@ -54,7 +54,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	nearside = filepath.Join(dir, "nearside")
-	build := exec.Command("go", "build", "-o", nearside, "nearside/cmd/nearside")
+	build := exec.Command("go", "build", "-overlay", "integration/testdata/clock/overlay.json", "-o", nearside, "./cmd/nearside")
+	build.Dir = ".."
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the server: %v\n", err)

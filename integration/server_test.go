@@ -65,6 +65,8 @@ type server struct {
 	dir     string // nearside.yaml, zones/, data/
 	address netip.AddrPort
 	admin   netip.AddrPort
+
+	environment []string // of its own
 }
 
 // setup is what tests choose about a server; the zero value of a field is a
@@ -151,7 +153,9 @@ func (s *server) launch(t testing.TB) {
 
 // nearside is a command of the program with the server's configuration.
 func (s *server) nearside(arguments ...string) *exec.Cmd {
-	return s.host.command(nearside, append(arguments, "--config", s.path("nearside.yaml"))...)
+	cmd := s.host.command(nearside, append(arguments, "--config", s.path("nearside.yaml"))...)
+	cmd.Env = append(os.Environ(), s.environment...)
+	return cmd
 }
 
 // ready asks /readyz. It says what it got unless that is 200.

@@ -286,7 +286,6 @@ func TestServe(t *testing.T) {
 	r.expect("play.bet.example.", "NOERROR 198.51.100.10/7")
 }
 
-// A second server with the same data folder, and one with the same port.
 // TestConsoleLogIsPrintable: what others wrote cannot tell the terminal of the
 // one who runs the server what to do.
 func TestConsoleLogIsPrintable(t *testing.T) {
@@ -310,6 +309,7 @@ func TestConsoleLogIsPrintable(t *testing.T) {
 	}
 }
 
+// A second server with the same data folder, and one with the same port.
 func TestServeTaken(t *testing.T) {
 	r := start(t, prepare(t))
 	if _, err := r.nearside("serve"); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("is in use by process %d", os.Getpid())) {
