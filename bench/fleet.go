@@ -26,7 +26,7 @@ import (
 const (
 	fleetSize = 3
 	// fleetRate is queries a second to each server, beside those that look for a change.
-	fleetRate = 20_000
+	fleetRate = 28_000
 	// fleetDrains for each of the bench's rounds: 1,000 at the usual nine.
 	fleetDrains = 112
 	watchers    = 100
