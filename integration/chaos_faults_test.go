@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -108,6 +109,24 @@ func (tr *trial) stopStore(how string, which []int) fault {
 		for _, i := range which {
 			tr.store.launch(tr.t, i)
 		}
+	}
+	return f
+}
+
+// freeze stops etcd for so long that time must bring nothing back, just when drains
+// are in force that would end by then, and one that begins.
+func (tr *trial) freeze(random *rand.Rand) fault {
+	f := tr.stopStore("kill", allMembers)
+	stop, list := f.strike, random.Perm(len(busyRegions))[:2]
+	one, other := busyRegions[list[0]], busyRegions[list[1]]
+	f.on += ", with drains of " + one + " and " + other
+	f.strike = func() {
+		after := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339Nano) }
+		tr.operator.must(
+			clientv3.OpPut(drainKey(one), fmt.Sprintf(`{"until": %q, "force": true}`, after(40*time.Second))),
+			clientv3.OpPut(drainKey(other), fmt.Sprintf(`{"at": %q, "until": %q, "force": true}`, after(35*time.Second), after(50*time.Second))))
+		wait(tr.t.Context(), time.Second)
+		stop()
 	}
 	return f
 }
@@ -294,7 +313,7 @@ func (tr *trial) stepClock(random *rand.Rand) fault {
 func (tr *trial) breakGlass(random *rand.Rand) fault {
 	g, region := tr.oneServer(random), random.IntN(len(chaosRegions))
 	f, what := forced{drain: only(region)}, "drain "
-	if random.IntN(2) == 0 {
+	if slices.Contains(spareRegions, chaosRegions[region].name) || random.IntN(2) == 0 { // those are drained by etcd, too
 		f, what = forced{up: only(region)}, "up "
 	}
 	must := func(err error) {

@@ -62,7 +62,7 @@ func (tr *trial) plan(random *rand.Rand, n int) (p plan) {
 		}
 	}
 	calm := time.Duration(0) // until then nothing else happens
-	if f, is := tr.opening(n); is {
+	if f, is := tr.opening(random, n); is {
 		add(f, 0, length-time.Second)
 	} else if n%longEvery == 2 {
 		calm = 2 * time.Second
@@ -93,10 +93,10 @@ func exponential(random *rand.Rand, mean time.Duration) time.Duration {
 
 // opening is what some rounds begin with, while all servers agree: accidents of
 // which they must all have seen the same.
-func (tr *trial) opening(n int) (fault, bool) {
+func (tr *trial) opening(random *rand.Rand, n int) (fault, bool) {
 	switch {
 	case n%longEvery == 0:
-		return tr.stopStore("kill", allMembers), true
+		return tr.freeze(random), true
 	case n%longEvery == 4:
 		return tr.replaceStore(), true
 	}
