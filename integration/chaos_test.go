@@ -25,9 +25,9 @@ var (
 	chaosDuration = flag.Duration("chaos.duration", 30*time.Second, "TestChaos: how long it goes on breaking things")
 )
 
-// chaosRegions are those of the trial. Nobody is ever sent to the spare two,
-// which stay drained, and the quiet one is always up: votes on it are many, and
-// all alike. One is drained to be powered off, and by nobody else.
+// chaosRegions are those of the trial. Etcd never sends anybody to the spare two,
+// which stay drained, and the quiet one is always up there: votes on it are many,
+// and all alike. One is drained to be powered off, and by nobody else.
 var (
 	chaosRegions  = twelveRegions[:8]
 	busyRegions   = []string{"eu-west", "us-east", "ap-southeast", "us-west"}
