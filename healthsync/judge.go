@@ -101,6 +101,9 @@ func (l *ledger) adopt(key string, n note) {
 		ruled.why, ruled.refused, ruled.rejected = cmp.Or(n.Why, "refused by "+n.Server), e.why == "" || e.refused, e.shown()
 	}
 	l.enter(key, ruled)
+	if e.kind == drainKey {
+		l.unsee(e.subject())
+	}
 	l.tellOf(key, ruled, n.Server)
 }
 

@@ -188,7 +188,7 @@ func (l *ledger) replace(list []write, revision, known int64, now time.Time) *le
 func (l *ledger) inherit(old *ledger, list []write) (inputs []write) {
 	for subject, r := range old.records {
 		if r.mod != 0 {
-			r.mod, r.recorded = 0, false // until it is met below
+			r.mod, r.recorded, r.before = 0, false, nil // until it is met below
 		}
 		l.setRecord(subject, r)
 		l.look("transitions/" + subject)
@@ -348,7 +348,7 @@ func (l *ledger) wake(at time.Time) {
 // not so that it can be read, stays as it is known and is due to be written again.
 func (l *ledger) record(a address, w write) {
 	r := l.records[a.subject()]
-	r.mod, r.recorded = w.revision, false
+	r.mod, r.recorded, r.before = w.revision, false, nil
 	if w.deleted {
 		r.mod = 0
 	} else if read, err := readRecord(w.value); err == nil {
@@ -363,7 +363,21 @@ func (l *ledger) record(a address, w write) {
 func (l *ledger) change(list []regions.Due) {
 	for _, due := range list {
 		subject := l.subject(due.Key)
-		l.setRecord(subject, record{Record: due.Record, known: true, mod: l.records[subject].mod})
+		r := l.records[subject]
+		before := r.before
+		if before == nil {
+			before = &r
+		}
+		l.setRecord(subject, record{Record: due.Record, known: true, mod: r.mod, before: before})
+		l.look("transitions/" + subject)
+	}
+}
+
+// unsee forgets changes of status that this server alone has seen: they followed from a
+// judgement that does not hold.
+func (l *ledger) unsee(subject string) {
+	if r := l.records[subject]; r.before != nil {
+		l.setRecord(subject, *r.before)
 		l.look("transitions/" + subject)
 	}
 }

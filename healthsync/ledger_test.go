@@ -225,6 +225,37 @@ func TestSplitDecision(t *testing.T) {
 	}
 }
 
+// A server that knows less lets a drain pass that the others refuse: what it has seen of
+// the region then was nobody's transition, and so no return follows.
+func TestOverturned(t *testing.T) {
+	w := newWorld(t, guarded(t), 2)
+	w.servers[0].steered = func() []regions.Steered {
+		return []regions.Steered{{Name: "lonely.", Regions: regions.SetOf(0)}}
+	}
+	w.put("regions/eu/health/p", "down")
+	w.quiet()
+	w.now = w.now.Add(time.Hour)
+	w.put("regions/eu/health/p", "up")
+	w.quiet()
+	returned := string(w.keys["transitions/eu"].value)
+	w.put("regions/eu/drain", "true")
+	for i, want := range []string{"on hold", "drained"} {
+		w.hear(w.servers[i], len(w.history))
+		if got := condition(w.servers[i].state.Standings[0]); got != want {
+			t.Fatalf("eu is %q for %s before there is a verdict", got, w.servers[i].name)
+		}
+	}
+	for w.scribe(w.servers[0]) {
+	}
+	w.quiet()
+	w.is("eu on hold")
+	w.verdict("regions/eu/drain", `"accepted":false,"effective":null`)
+	if got := string(w.keys["transitions/eu"].value); got != returned {
+		t.Errorf("transition %s", got)
+	}
+	w.agree()
+}
+
 // All drains of regions and services are deleted at once: they are held, also by a
 // server that comes later, until let go. Twice is not enough.
 func TestHeld(t *testing.T) {

@@ -45,6 +45,8 @@ type record struct {
 	known    bool  // there is one
 	mod      int64 // the revision of its key in etcd; 0: there is none
 	recorded bool  // the key says the same
+
+	before *record // the last that was recorded, under a change that this server alone has seen
 }
 
 // record is the inverse of recordOf.
