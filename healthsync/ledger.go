@@ -58,7 +58,8 @@ type write struct {
 
 	// past, where known, is what was in force when this write came. A watch, which
 	// misses nothing, need not say.
-	past *entry
+	past    *entry
+	follows bool // the write to the key before this one is in the list, too
 }
 
 // waiting is a write that only those can judge who know what was in force before.
@@ -148,7 +149,11 @@ func (l *ledger) replace(list []write, revision, known int64, now time.Time) *le
 	slices.SortFunc(inputs, inOrder)
 	// What was in force before is so while the writes to other keys are judged.
 	for _, w := range inputs {
-		if old := l.entries[w.key]; old.good {
+		old := l.entries[w.key]
+		if !old.good && !w.follows && w.revision != old.revision {
+			old, _ = next.base(w, old)
+		}
+		if old.good && !w.follows {
 			next.enter(w.key, old)
 		}
 	}
@@ -234,6 +239,8 @@ func (l *ledger) arrive(w write, old entry, now time.Time) {
 	n := l.notes[w.key]
 	base, sure := l.base(w, old)
 	switch {
+	case w.follows:
+		l.put(w, l.entries[w.key], now)
 	case old.revision == w.revision && !old.held && old.judged && l.knows(old.address):
 		l.enter(w.key, old)
 		l.look(w.key)
@@ -276,6 +283,9 @@ func (l *ledger) needsPast(w write) bool {
 // put enters a write. old is what was in force before.
 func (l *ledger) put(w write, old entry, now time.Time) {
 	l.proceed(w.key)
+	if parseKey(w.key).kind == drainKey {
+		l.enter(w.key, old) // which the guard compares it with
+	}
 	e := l.judge(w, old, now)
 	l.enter(w.key, e)
 	l.look(w.key)

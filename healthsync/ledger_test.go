@@ -256,6 +256,36 @@ func TestOverturned(t *testing.T) {
 	w.agree()
 }
 
+// What was in force before, and so whether a write takes out more than that, is told by
+// verdicts to those who start from nothing, and to those who know what was before that.
+func TestLessUnseen(t *testing.T) {
+	for _, away := range []bool{true, false} {
+		w := newWorld(t, guarded(t), 2)
+		w.put("regions/us/drain", "2%")
+		w.quiet()
+		late := w.servers[1]
+		w.servers = w.servers[:1]
+		w.put("regions/eu/drain", `{"force":true}`)
+		w.put("regions/us/drain", `{"force":true}`)
+		w.put("regions/ap/drain", `{"force":true}`)
+		w.quiet()
+		w.put("regions/us/drain", "99%") // which nobody sees, nor what follows
+		w.put("regions/ap/drain", "1%")
+		w.put("regions/sa/drain", "true")
+		if away {
+			w.list(late)
+		} else {
+			late = w.start("fresh")
+		}
+		w.servers = []*listener{late}
+		w.quiet()
+		w.verdict("regions/us/drain", `"accepted":true,"effective":"99%"`)
+		w.verdict("regions/ap/drain", `"accepted":true,"effective":"1%"`)
+		w.verdict("regions/sa/drain", `"accepted":false,"effective":null,"why":"75% of the capacity`)
+		w.agree()
+	}
+}
+
 // All drains of regions and services are deleted at once: they are held, also by a
 // server that comes later, until let go. Twice is not enough.
 func TestHeld(t *testing.T) {

@@ -57,7 +57,7 @@ func (s *Sync) list(ctx context.Context, client *clientv3.Client) (listing, erro
 			limit = max(limit/4, smallestPage)
 		}
 	}
-	s.recall(ctx, client, l.writes)
+	l.writes = append(l.writes, s.recall(ctx, client, l.writes)...)
 	return l, nil
 }
 

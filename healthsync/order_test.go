@@ -120,3 +120,34 @@ func TestRubbishUnseen(t *testing.T) {
 	eventually(t, "its own judgement", func() bool { return s.Status().RejectedCount == 2 })
 	s.drained("eu-west", "us-east")
 }
+
+// Writes that nobody has seen are judged one after the other: a drain that the guard
+// refuses is not in force because it was written twice.
+func TestTwiceUnseen(t *testing.T) {
+	e := etcd(t)
+	c := client(t, e)
+	folder := t.TempDir()
+	for _, next := range []string{folder, t.TempDir()} { // the second starts from nothing
+		put(t, c, "regions/eu-west/drain", "true")
+		put(t, c, "regions/us-east/drain", "true")
+		last := put(t, c, "regions/ap-southeast/drain", "50%")
+		s := serve(t, folder, time.Now, e.Endpoint())
+		s.reached(last)
+		s.agreed()
+		s.stop()
+		put(t, c, "regions/ap-southeast/drain", "true")
+		put(t, c, "regions/ap-southeast/drain", "60%")
+		put(t, c, "regions/ap-southeast/drain", "maybe")
+		last = put(t, c, "regions/ap-southeast/drain", "true")
+		s = serve(t, next, time.Now, e.Endpoint())
+		s.reached(last)
+		s.agreed()
+		s.drained("eu-west", "us-east")
+		if _, v, err := ReadDrain(t.Context(), c, "/nearside", Target{Region: "ap-southeast"}); err != nil || v.Accepted || v.Effective == nil || *v.Effective != "60%" {
+			t.Errorf("the verdict is %+v (%v)", v, err)
+		}
+		s.stop()
+		folder = t.TempDir()
+		del(t, c, "", clientv3.WithPrefix())
+	}
+}
