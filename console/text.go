@@ -259,6 +259,9 @@ func notesOn(m healthsync.Member, self healthsync.Server) string {
 	if m.Override {
 		notes = append(notes, "break glass")
 	}
+	if m.Frozen {
+		notes = append(notes, "frozen")
+	}
 	return strings.Join(notes, "; ")
 }
 

@@ -3,6 +3,7 @@ package healthsync
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -24,6 +25,7 @@ func (s *Sync) take(l listing) error {
 	s.confirmed, s.refreshed = s.now(), s.now()
 	s.ledger = base.replace(l.writes, l.revision, s.revision, s.confirmed)
 	s.cluster, s.revision, s.input, s.source, s.frozen = l.cluster, l.revision, l.revision, FromEtcd, nil
+	s.behind = time.Time{}
 	_, count := s.ledger.rejections()
 	s.mu.Unlock()
 

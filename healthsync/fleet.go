@@ -26,7 +26,13 @@ type Server struct {
 	At       time.Time `json:"at"`       // when it wrote this, by its clock
 	Stopped  time.Time `json:"stopped,omitzero"`
 	Override bool      `json:"override,omitempty"` // its break-glass file wins over etcd
+	Frozen   bool      `json:"frozen,omitempty"`   // it does not believe etcd: the revision is of another past
 	Facts
+}
+
+// says reports whether there is nothing to tell beyond s but the time.
+func (s Server) says(news Server) bool {
+	return s.Cluster == news.Cluster && s.Revision == news.Revision && s.Override == news.Override && s.Frozen == news.Frozen && s.equal(news.Facts)
 }
 
 // Facts is what does not come from etcd.
@@ -228,7 +234,7 @@ func (s *Sync) self() Server {
 	defer s.mu.Unlock()
 	return Server{
 		Cluster: clusterName(s.served.Cluster), Revision: s.served.Revision, At: s.now().UTC().Round(time.Millisecond),
-		Override: forcedRegions(s.served) != 0, Facts: s.facts,
+		Override: forcedRegions(s.served) != 0, Frozen: s.frozen != nil || !s.behind.IsZero(), Facts: s.facts,
 	}
 }
 
@@ -249,7 +255,7 @@ func (a *announcer) tell(ctx context.Context) error {
 		a.hidden = false
 	}
 	self, now := a.self(), a.now()
-	if told := a.told; told.Cluster == self.Cluster && told.Revision == self.Revision && told.Override == self.Override && told.equal(self.Facts) {
+	if a.told.says(self) {
 		return nil
 	}
 	if err := a.put(ctx, self); err != nil {

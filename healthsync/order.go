@@ -49,6 +49,7 @@ func (s *Sync) admit(cluster uint64, revision int64) error {
 	}
 	if s.behind.IsZero() {
 		s.behind = s.now()
+		wake(s.untold)
 	}
 	if s.now().Sub(s.behind) < s.pace.behind {
 		return errBehind
@@ -65,4 +66,5 @@ func (s *Sync) freeze(cluster uint64, why string) {
 	s.frozen = &freeze{Why: why, Cluster: cluster}
 	s.config.Log.Error().Str("why", why).Msg("state frozen: what is in force stays; look at etcd, then run `nearside state accept`")
 	wake(s.unsaved)
+	wake(s.untold)
 }

@@ -17,6 +17,7 @@ func TestOrder(t *testing.T) {
 		want     error
 		frozen   bool
 	}
+	accepted := errors.New("nothing is wanted after `nearside state accept`")
 	for name, steps := range map[string][]step{
 		"a member that lags, and catches up": {
 			{0, 1, 10, nil, false}, {0, 1, 9, errBehind, false}, {9 * time.Second, 1, 9, errBehind, false}, {0, 1, 10, nil, false},
@@ -36,6 +37,9 @@ func TestOrder(t *testing.T) {
 		"behind, then another cluster": {
 			{0, 1, 10, nil, false}, {0, 1, 9, errBehind, false}, {10 * time.Second, 1, 9, errFrozen, true}, {0, 2, 50, errFrozen, true}, {0, 1, 10, errFrozen, true},
 		},
+		"accepted, then a member that lags": {
+			{0, 1, 10, nil, false}, {0, 1, 9, errBehind, false}, {10 * time.Second, 1, 9, errFrozen, true}, {0, 1, 9, accepted, false}, {time.Minute, 1, 8, errBehind, false},
+		},
 		"the same revision again": {{0, 1, 10, nil, false}, {0, 1, 10, nil, false}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -44,9 +48,15 @@ func TestOrder(t *testing.T) {
 			s.Sync = open(s.config("http://127.0.0.1:1"), usualPace, now.now)
 			for i, step := range steps {
 				now.advance(step.after)
+				if step.want == accepted {
+					s.accept, step.want = make(chan struct{}), nil
+				}
 				err := s.take(listing{cluster: step.cluster, revision: step.revision})
 				if !errors.Is(err, step.want) || (s.Status().Frozen != "") != step.frozen {
 					t.Fatalf("step %d: %v, frozen %q", i, err, s.Status().Frozen)
+				}
+				if told := s.self().Frozen; told != (err != nil) {
+					t.Fatalf("step %d: others are told %t", i, told)
 				}
 				if err == nil && (s.cluster != step.cluster || s.revision != step.revision) {
 					t.Fatalf("step %d: the state is of %x at %d", i, s.cluster, s.revision)

@@ -164,6 +164,38 @@ func TestWaitForFrozenServers(t *testing.T) {
 	}
 }
 
+// A cluster that was restored may have its old name, and lower revisions: a server that
+// nobody has told to accept it applies nothing, though it has seen a higher one.
+func TestWaitForRestoredCluster(t *testing.T) {
+	t.Parallel()
+	store, servers := pair(t)
+	etcd := store.client(t)
+	for range 200 {
+		put(t, etcd, "/nearside/regions/us-east/drain", "false")
+	}
+	store.members[0].kill()
+	store.dirs[0] = t.TempDir()
+	store.begin(t)
+	for _, s := range servers {
+		eventually(t, "a server that sees the restored cluster", func() error {
+			if s.metric(t, "state_frozen") == 0 {
+				return fmt.Errorf("it is not frozen")
+			}
+			return nil
+		})
+	}
+	succeed(t, servers[0].nearside("state", "accept"))
+	registered(t, store, 2)
+	r := finish(t, servers[0].nearside("drain", "eu-west", "--wait"))
+	if got := servers[1].from(t, servers[1].client(t, "udp"), ireland); got != "eu-west" || r.status != 2 {
+		t.Errorf("answers with %s; it ended with %d:\n%s", got, r.status, r.stdout)
+	}
+	succeed(t, servers[1].nearside("state", "accept"))
+	if r := finish(t, servers[0].nearside("drain", "eu-west", "--wait")); r.status != 0 {
+		t.Errorf("accepted by both, it ended with %d:\n%s", r.status, r.stdout)
+	}
+}
+
 // What a server is asked at must lead to it from elsewhere.
 func TestRegisteredAddress(t *testing.T) {
 	t.Parallel()

@@ -124,7 +124,7 @@ func (v *waiter) look(ctx context.Context) (done bool, err error) {
 	for _, m := range list {
 		switch {
 		case v.applied[m.ID]:
-		case m.Cluster == cluster && m.Revision >= v.revision && !m.Override && m.Stopped.IsZero():
+		case m.Cluster == cluster && m.Revision >= v.revision && !m.Override && !m.Frozen && m.Stopped.IsZero():
 			v.has(m, now)
 		default:
 			v.late[m.ID] = v.known(m)
@@ -176,6 +176,8 @@ func (v *waiter) known(m healthsync.Member) string {
 		what = "what it says of itself is not understood: " + m.Fault
 	case stopped(m):
 		what = "it was stopped"
+	case m.Frozen:
+		what = "its state is frozen, since etcd was restored or is another one: see to its `nearside status`"
 	case m.Cluster != v.cluster:
 		what = "it follows another cluster of etcd"
 	case !m.Alive:
@@ -209,7 +211,7 @@ func (v *waiter) ask(list []healthsync.Member) {
 				v.said[m.ID] = fmt.Sprintf("; asked over DNS: %v", err)
 			case v.out(told, m):
 				v.has(m, time.Now())
-			case v.knows(told):
+			case v.knows(told, m):
 				v.said[m.ID] = "; asked over DNS: it knows of the drain and answers all the same: see to its break-glass file"
 			default:
 				v.said[m.ID] = fmt.Sprintf("; asked over DNS: it answers from revision %d of cluster %x", told.Revision, told.Cluster)
@@ -223,8 +225,8 @@ func (v *waiter) ask(list []healthsync.Member) {
 }
 
 // knows reports whether a server has read the drain.
-func (v *waiter) knows(told dnsserver.Told) bool {
-	return strconv.FormatUint(told.Cluster, 16) == v.cluster && told.Revision >= v.revision
+func (v *waiter) knows(told dnsserver.Told, m healthsync.Member) bool {
+	return !m.Frozen && strconv.FormatUint(told.Cluster, 16) == v.cluster && told.Revision >= v.revision
 }
 
 // out reports whether no answer of a server has what is drained. Where it names that, it
@@ -235,9 +237,9 @@ func (v *waiter) out(told dnsserver.Told, m healthsync.Member) bool {
 	planned := v.drain.At.After(time.Now())
 	service := v.at.Service + "/" + v.at.Region
 	if slices.Contains(told.Drained, v.at.Region) || slices.Contains(told.Drained, service) {
-		return v.knows(told) || !planned
+		return v.knows(told, m) || !planned
 	}
-	return v.knows(told) && !m.Override && (told.More > 0 || planned)
+	return v.knows(told, m) && !m.Override && (told.More > 0 || planned)
 }
 
 // errAbsent is of a server that is not at its addresses: nobody answers there, or

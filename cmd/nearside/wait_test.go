@@ -23,6 +23,7 @@ func TestOut(t *testing.T) {
 		drain    regions.Drain
 		told     dnsserver.Told
 		override bool
+		frozen   bool
 		old      bool // it has not the drain by its revision
 		want     bool
 	}{
@@ -37,6 +38,9 @@ func TestOut(t *testing.T) {
 		{name: "no room to name it, and a file", at: eu, told: dnsserver.Told{More: 3}, override: true},
 		{name: "the drain has yet to begin", at: eu, drain: planned, want: true},
 		{name: "the drain has yet to begin, and a file", at: eu, drain: planned, override: true},
+		{name: "no room to name it, and it is frozen", at: eu, told: dnsserver.Told{More: 3}, frozen: true},
+		{name: "the drain has yet to begin, and it is frozen", at: eu, drain: planned, frozen: true},
+		{name: "it names the region, and is frozen", at: eu, told: dnsserver.Told{Drained: []string{"eu-west"}}, frozen: true, want: true},
 		{name: "a service of the region", at: casino, told: dnsserver.Told{Drained: []string{"casino/eu-west"}}, want: true},
 		{name: "all of the region", at: casino, told: dnsserver.Told{Drained: []string{"eu-west"}}, want: true},
 		{name: "another service", at: casino, told: dnsserver.Told{Drained: []string{"sports/eu-west"}}},
@@ -47,7 +51,7 @@ func TestOut(t *testing.T) {
 			c.told.Revision--
 		}
 		m := healthsync.Member{}
-		m.Override = c.override
+		m.Override, m.Frozen = c.override, c.frozen
 		if got := v.out(c.told, m); got != c.want {
 			t.Errorf("%s: out is %t", c.name, got)
 		}
