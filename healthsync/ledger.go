@@ -149,12 +149,12 @@ func (l *ledger) replace(list []write, revision, known int64, now time.Time) *le
 	slices.SortFunc(inputs, inOrder)
 	// What was in force before is so while the writes to other keys are judged.
 	for _, w := range inputs {
-		old := l.entries[w.key]
-		if !old.good && !w.follows && w.revision != old.revision {
-			old, _ = next.base(w, old)
+		before := l.entries[w.key]
+		if base, sure := next.base(w, before); sure && w.created < w.revision {
+			before = base
 		}
-		if old.good && !w.follows {
-			next.enter(w.key, old)
+		if before.good && !w.follows {
+			next.enter(w.key, before)
 		}
 	}
 	for _, w := range inputs {

@@ -269,9 +269,9 @@ func TestLessUnseen(t *testing.T) {
 		w.put("regions/us/drain", `{"force":true}`)
 		w.put("regions/ap/drain", `{"force":true}`)
 		w.quiet()
-		w.put("regions/us/drain", "99%") // which nobody sees, nor what follows
+		w.put("regions/sa/drain", "true") // which nobody sees, nor what follows
+		w.put("regions/us/drain", "99%")
 		w.put("regions/ap/drain", "1%")
-		w.put("regions/sa/drain", "true")
 		if away {
 			w.list(late)
 		} else {
@@ -281,7 +281,7 @@ func TestLessUnseen(t *testing.T) {
 		w.quiet()
 		w.verdict("regions/us/drain", `"accepted":true,"effective":"99%"`)
 		w.verdict("regions/ap/drain", `"accepted":true,"effective":"1%"`)
-		w.verdict("regions/sa/drain", `"accepted":false,"effective":null,"why":"75% of the capacity`)
+		w.verdict("regions/sa/drain", `"accepted":false,"effective":null,"why":"100% of the capacity`)
 		w.agree()
 	}
 }
