@@ -322,6 +322,21 @@ func TestControlRubbish(t *testing.T) {
 	}
 }
 
+// A server that hangs takes connections, since the kernel does that, and says nothing.
+func TestControlHangs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	listener, err := ListenControl(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client := NewClient(path)
+	client.patience = 20 * time.Millisecond
+	if _, err := client.Status(t.Context()); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("status: %v", err)
+	}
+}
+
 func TestListenControlLongPath(t *testing.T) {
 	_, err := ListenControl("/" + strings.Repeat("a", 120))
 	if err == nil || !strings.Contains(err.Error(), "shorter data_dir") {

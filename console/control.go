@@ -72,7 +72,11 @@ func reply(w http.ResponseWriter, value any, err error) {
 }
 
 // longestRequest bounds a request: a reload of very large zones takes its time.
-const longestRequest = 10 * time.Minute
+// longestStatus bounds one that only looks: a server that takes longer hangs.
+const (
+	longestRequest = 10 * time.Minute
+	longestStatus  = 10 * time.Second
+)
 
 // maxSocketPath is what fits into sockaddr_un.
 const maxSocketPath = 107
@@ -98,8 +102,9 @@ func ListenControl(path string) (net.Listener, error) {
 
 // Client talks to the server over its control socket.
 type Client struct {
-	path string
-	http *http.Client
+	path     string
+	http     *http.Client
+	patience time.Duration // with a server that is only looked at
 }
 
 // NewClient returns a client of the control socket at path.
@@ -109,11 +114,13 @@ func NewClient(path string) *Client {
 		return d.DialContext(ctx, "unix", path)
 	}
 	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true} // a command asks once
-	return &Client{path, &http.Client{Transport: transport, Timeout: longestRequest}}
+	return &Client{path, &http.Client{Transport: transport, Timeout: longestRequest}, longestStatus}
 }
 
-// Status returns the status of the server.
+// Status returns the status of the server, unless that hangs.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
+	defer cancel()
 	return s, c.call(ctx, http.MethodGet, "/status", nil, &s)
 }
 
@@ -165,6 +172,8 @@ func (c *Client) explain(err error) error {
 		return fmt.Errorf("no server runs here: nobody listens on %s; start `nearside serve`, or name its configuration with --config", c.path)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%s belongs to another user; run this as root or as the user of the server", c.path)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the server takes the connection to %s and does not answer: its process hangs or is stopped; restart it", c.path)
 	}
 	return fmt.Errorf("ask the server at %s: %w", c.path, err)
 }

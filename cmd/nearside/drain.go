@@ -272,12 +272,18 @@ func (w drainer) what() string {
 	return text
 }
 
-// maxUnmoved is how many names a drain lists that it does not move.
-const maxUnmoved = 10
+// maxUnmoved is how many names a drain lists that it does not move. It does not wait
+// for longer than unmovedTime to learn them.
+const (
+	maxUnmoved  = 10
+	unmovedTime = 2 * time.Second
+)
 
 // listUnmoved names what lies in this region only and has nowhere to go. It asks
 // the server on this machine; where there is none, `check --static` tells.
 func listUnmoved(ctx context.Context, w io.Writer, c *Config, region string) {
+	ctx, cancel := context.WithTimeout(ctx, unmovedTime)
+	defer cancel()
 	status, err := console.NewClient(c.ControlSocket()).Status(ctx)
 	if err != nil {
 		fmt.Fprintln(w, "names that lie in "+region+" only are not moved; `nearside check --static` lists them")
