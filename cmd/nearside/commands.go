@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"nearside/printable"
 )
@@ -79,6 +80,10 @@ by commas: NEARSIDE_SERVER_LISTEN=192.0.2.53:53,[2001:db8::53]:53.`,
 		RunE:              needsCommand,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var bad *pflag.InvalidValueError
+		if errors.As(err, &bad) && bad.GetFlag().Value.Type() == "duration" {
+			err = fmt.Errorf("--%s %q is no duration: write a number and a unit, as in 90m or 2h", bad.GetFlag().Name, bad.GetValue())
+		}
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.PersistentFlags().String("config", defaultConfigFile, "the configuration `file`")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 // drainFlags is what `drain` is told beside the region.
 type drainFlags struct {
 	service string
-	percent int
+	percent share
 	at      string
 	lasting time.Duration
 	reason  string
@@ -51,7 +52,11 @@ applied the drain, and no resolver keeps an older answer. Where a server may sti
 answer with the region, it is named, and the exit status is 2; so it is where the
 drain ends (--for) before the last cached answer. With --at, it returns as soon as all
 servers know of the drain: it is safe from the time that it prints, if nobody undrains
-the region until then.`,
+the region until then.
+
+The exit status is 0 if the servers take the drain (with --wait: if it is safe), 1 if
+they refuse it or etcd cannot be reached, and 2 if it is not safe to power the region
+off, or the command line makes no sense.`,
 		Example: `  nearside drain eu-west
   nearside drain eu-west --reason "maintenance of the uplink" --wait
   nearside drain eu-west --at 03:00 --for 2h
@@ -76,7 +81,8 @@ the region until then.`,
 		},
 	}
 	cmd.Flags().StringVar(&f.service, "service", "", "drain only this `service` in the region")
-	cmd.Flags().IntVar(&f.percent, "percent", 100, "drain for this share of the clients")
+	f.percent = 100
+	cmd.Flags().Var(&f.percent, "percent", "drain for this share of the clients")
 	cmd.Flags().StringVar(&f.at, "at", "", "`time` from which on: 03:00 (the next one, in local time) or RFC 3339")
 	cmd.Flags().DurationVar(&f.lasting, "for", 0, "`duration` after which it ends by itself, as in 2h")
 	cmd.Flags().StringVar(&f.reason, "reason", "", "why, for those who look at the status")
@@ -85,11 +91,29 @@ the region until then.`,
 	return cmd
 }
 
+// share is a number of percent. The sign may follow, as in a key of etcd.
+type share int
+
+func (s *share) Set(text string) error {
+	n, err := strconv.Atoi(strings.TrimSuffix(text, "%"))
+	if err != nil {
+		return errors.New("write a number from 1 to 100")
+	}
+	*s = share(n)
+	return nil
+}
+
+func (s *share) String() string { return strconv.Itoa(int(*s)) }
+func (s *share) Type() string   { return "int" }
+
 // drain makes a drain of the flags.
 func (f drainFlags) drain(now time.Time) (regions.Drain, error) {
-	d := regions.Drain{Percent: f.percent, Reason: f.reason, By: operator(), Force: f.force}
+	d := regions.Drain{Percent: int(f.percent), Reason: f.reason, By: operator(), Force: f.force}
 	if f.percent < 1 || f.percent > 100 {
 		return d, usageError{fmt.Errorf("--percent %d: write a number from 1 to 100; `nearside undrain` ends a drain", f.percent)}
+	}
+	if f.percent < 100 && f.wait {
+		return d, usageError{fmt.Errorf("--wait is for what is to be powered off, and with --percent %d the other clients stay: leave out one of them", f.percent)}
 	}
 	begins := now
 	if f.at != "" {

@@ -54,10 +54,6 @@ type waiter struct {
 
 // wait returns when what is drained can be powered off.
 func (w drainer) wait(ctx context.Context, revision int64) error {
-	if w.drain.Percent < 100 {
-		w.printf("it is %d%% that is drained: the others stay, so there is nothing to wait for", w.drain.Percent)
-		return nil
-	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	v := &waiter{drainer: w, revision: revision, began: time.Now(), applied: make(map[string]bool), late: make(map[string]string), said: make(map[string]string)}
