@@ -196,6 +196,29 @@ func TestWaitForRestoredCluster(t *testing.T) {
 	}
 }
 
+// A server that was started before there was a service knows nothing of its drain.
+func TestWaitForUnknownService(t *testing.T) {
+	t.Parallel()
+	store := newCluster(t, thisMachine, 1)
+	service := "services: [{name: sports, names: [play.bet.example]}]\n"
+	newer := newServer(t, setup{etcd: store.settings(), ttl: 1, rules: service})
+	older := newServer(t, setup{etcd: store.settings(), ttl: 1})
+	registered(t, store, 2)
+	drain := func() result {
+		return finish(t, newer.nearside("drain", "eu-west", "--service", "sports", "--wait"))
+	}
+	r := drain()
+	if late := fmt.Sprintf("ns-%d may still answer sports in eu-west", older.address.Port()); r.status != 2 || !strings.Contains(r.stdout, late) {
+		t.Errorf("%s answers; it ended with %d:\n%s", older.from(t, older.client(t, "udp"), ireland), r.status, r.stdout)
+	}
+	older.stop(t)
+	write(t, older.path("nearside.yaml"), configuration(setup{address: older.address, admin: older.admin, etcd: store.settings(), regions: sixRegions, ttl: 1, rules: service}))
+	older.launch(t)
+	if r := drain(); r.status != 0 {
+		t.Errorf("with one configuration, it ended with %d:\n%s", r.status, r.stdout)
+	}
+}
+
 // What a server is asked at must lead to it from elsewhere.
 func TestRegisteredAddress(t *testing.T) {
 	t.Parallel()

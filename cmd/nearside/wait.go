@@ -40,6 +40,7 @@ type waiter struct {
 	drainer
 	revision int64
 	cluster  string // of etcd; "" until it is read
+	digest   string // of our configuration
 	began    time.Time
 	asked    time.Time
 
@@ -56,7 +57,7 @@ type waiter struct {
 func (w drainer) wait(ctx context.Context, revision int64) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	v := &waiter{drainer: w, revision: revision, began: time.Now(), applied: make(map[string]bool), late: make(map[string]string), said: make(map[string]string)}
+	v := &waiter{drainer: w, revision: revision, digest: w.config.digest(), began: time.Now(), applied: make(map[string]bool), late: make(map[string]string), said: make(map[string]string)}
 	for again := false; ; again = true {
 		late, err := v.all(ctx)
 		switch {
@@ -120,7 +121,7 @@ func (v *waiter) look(ctx context.Context) (done bool, err error) {
 	for _, m := range list {
 		switch {
 		case v.applied[m.ID]:
-		case m.Cluster == cluster && m.Revision >= v.revision && !m.Override && !m.Frozen && m.Stopped.IsZero():
+		case m.Cluster == cluster && m.Revision >= v.revision && !m.Override && v.inStep(m) && m.Stopped.IsZero():
 			v.has(m, now)
 		default:
 			v.late[m.ID] = v.known(m)
@@ -155,6 +156,12 @@ func (v *waiter) inForce(ctx context.Context) (judged bool, err error) {
 	return verdict.Revision == v.revision, nil
 }
 
+// inStep reports whether a server has the drain if it has read the revision. One of
+// another configuration may not know the service.
+func (v *waiter) inStep(m healthsync.Member) bool {
+	return !m.Frozen && (v.at.Service == "" || m.Digests.Configuration == v.digest)
+}
+
 // has notes that a server answers with what is drained no more, since a time at the
 // latest.
 func (v *waiter) has(m healthsync.Member, since time.Time) {
@@ -178,6 +185,8 @@ func (v *waiter) known(m healthsync.Member) string {
 		what = "it follows another cluster of etcd"
 	case !m.Alive:
 		what = fmt.Sprintf("it is cut off from etcd or dead, and answers from revision %d", m.Revision)
+	case !v.inStep(m):
+		what = "it has another configuration than this command, and may not know the service: see to it that all have the same"
 	default:
 		what = fmt.Sprintf("it answers from revision %d", m.Revision)
 	}
@@ -222,7 +231,7 @@ func (v *waiter) ask(list []healthsync.Member) {
 
 // knows reports whether a server has read the drain.
 func (v *waiter) knows(told dnsserver.Told, m healthsync.Member) bool {
-	return !m.Frozen && strconv.FormatUint(told.Cluster, 16) == v.cluster && told.Revision >= v.revision
+	return v.inStep(m) && strconv.FormatUint(told.Cluster, 16) == v.cluster && told.Revision >= v.revision
 }
 
 // out reports whether no answer of a server has what is drained. Where it names that, it

@@ -24,6 +24,7 @@ func TestOut(t *testing.T) {
 		told     dnsserver.Told
 		override bool
 		frozen   bool
+		other    bool // its configuration
 		old      bool // it has not the drain by its revision
 		want     bool
 	}{
@@ -43,6 +44,10 @@ func TestOut(t *testing.T) {
 		{name: "it names the region, and is frozen", at: eu, told: dnsserver.Told{Drained: []string{"eu-west"}}, frozen: true, want: true},
 		{name: "a service of the region", at: casino, told: dnsserver.Told{Drained: []string{"casino/eu-west"}}, want: true},
 		{name: "all of the region", at: casino, told: dnsserver.Told{Drained: []string{"eu-west"}}, want: true},
+		{name: "a service, by another configuration", at: casino, told: dnsserver.Told{Drained: []string{"casino/eu-west"}}, other: true, want: true},
+		{name: "no room to name a service, by another configuration", at: casino, told: dnsserver.Told{More: 3}, other: true},
+		{name: "the drain of a service has yet to begin, by another configuration", at: casino, drain: planned, other: true},
+		{name: "no room to name the region, by another configuration", at: eu, told: dnsserver.Told{More: 3}, other: true, want: true},
 		{name: "another service", at: casino, told: dnsserver.Told{Drained: []string{"sports/eu-west"}}},
 	} {
 		v := &waiter{drainer: drainer{at: c.at, drain: c.drain}, cluster: "a", revision: 7}
@@ -52,6 +57,9 @@ func TestOut(t *testing.T) {
 		}
 		m := healthsync.Member{}
 		m.Override, m.Frozen = c.override, c.frozen
+		if c.other {
+			m.Digests.Configuration = "b"
+		}
 		if got := v.out(c.told, m); got != c.want {
 			t.Errorf("%s: out is %t", c.name, got)
 		}
