@@ -75,8 +75,15 @@ type session struct {
 	lease   clientv3.LeaseID
 	renewed time.Time           // when the last renewal that went well was asked for
 	current time.Time           // when etcd last had all votes
-	written map[*subject]Status // what etcd has
+	written map[*subject]stored // what etcd has
+	at      int64               // the revision of the newest transaction
 	fault   string              // why it does not take a vote
+}
+
+// stored is a vote in etcd.
+type stored struct {
+	status Status
+	mod    int64 // its revision
 }
 
 var (
@@ -89,7 +96,7 @@ func (p *Prober) session(ctx context.Context) error {
 	if err := p.late(); err != nil {
 		return err
 	}
-	s := &session{Prober: p, renewed: time.Now(), written: make(map[*subject]Status)}
+	s := &session{Prober: p, renewed: time.Now(), written: make(map[*subject]stored)}
 	// To ask first saves a cluster the leases of a process that waits for another.
 	if free, err := s.commit(ctx, s.free(), nil); err != nil {
 		return fmt.Errorf("etcd: %w", err)
@@ -183,9 +190,9 @@ func (s *session) renew(ctx context.Context) error {
 	switch {
 	case err == nil:
 		s.renewed = asked
-		// The lease without the key would be of no use. An error tells nothing of it.
-		if mine, err := s.commit(ctx, s.mine(), nil); err == nil && !mine {
-			return errTaken
+		// The lease without the key would be of no use. Another error tells nothing of it.
+		if err := s.verify(ctx); errors.Is(err, errTaken) {
+			return err
 		}
 		s.setLive(true, nil)
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
@@ -210,10 +217,14 @@ func (s *session) begin(ctx context.Context) error {
 	// written then does no harm.
 	writes = append(writes, clientv3.OpPut(s.hostKey(), time.Now().UTC().Format(time.RFC3339), clientv3.WithLease(s.lease)))
 	for some := range slices.Chunk(writes, maxWrites) {
-		switch done, err := s.commit(ctx, s.free(), some); {
-		case err != nil:
+		done, err := s.commit(ctx, s.free(), some)
+		if err != nil {
 			return fmt.Errorf("etcd: %w", err)
-		case done:
+		}
+		votes := min(len(some), len(due))
+		s.note(due[:votes])
+		due = due[votes:]
+		if done {
 			continue
 		}
 		// It may have been us, in a request that seemed to fail.
@@ -223,7 +234,6 @@ func (s *session) begin(ctx context.Context) error {
 			return s.held()
 		}
 	}
-	s.note(due)
 	s.current = time.Now()
 	return nil
 }
@@ -240,6 +250,45 @@ func (s *session) write(ctx context.Context) error {
 		}
 		s.note(due[:n])
 		writes, due = writes[n:], due[n:]
+	}
+	return nil
+}
+
+// verify looks whether etcd has what was written. Where somebody has deleted votes or
+// written over them, or etcd was restored from a backup, all those are due again that
+// are not as they should be.
+func (s *session) verify(ctx context.Context) error {
+	conditions := []clientv3.Cmp{s.mine()}
+	for about, vote := range s.written {
+		conditions = append(conditions, clientv3.Compare(clientv3.ModRevision(s.voteKey(about)), "=", vote.mod))
+	}
+	for some := range slices.Chunk(conditions, maxWrites) {
+		if same, err := s.commitIf(ctx, some, nil); err != nil {
+			return err
+		} else if !same {
+			return s.repair(ctx)
+		}
+	}
+	return nil
+}
+
+// repair finds out what etcd has.
+func (s *session) repair(ctx context.Context) error {
+	clear(s.written) // until it is found, nothing is as it should be
+	stray, err := s.compare(ctx)
+	if err != nil {
+		return err
+	}
+	var writes []clientv3.Op
+	for _, key := range stray {
+		writes = append(writes, clientv3.OpDelete(key))
+	}
+	for _, some := range append(slices.Collect(slices.Chunk(writes, maxWrites)), nil) { // nil: whether it is ours at least
+		if mine, err := s.commit(ctx, s.mine(), some); err != nil {
+			return err
+		} else if !mine {
+			return errTaken
+		}
 	}
 	return nil
 }
@@ -264,12 +313,17 @@ func (s *session) held() error {
 // times as there are members, for one of them may be cut off: to write the same
 // again does no harm.
 func (s *session) commit(ctx context.Context, condition clientv3.Cmp, writes []clientv3.Op) (done bool, err error) {
+	return s.commitIf(ctx, []clientv3.Cmp{condition}, writes)
+}
+
+func (s *session) commitIf(ctx context.Context, conditions []clientv3.Cmp, writes []clientv3.Op) (done bool, err error) {
 	for range s.config.Client.Endpoints() {
 		var answer *clientv3.TxnResponse
 		answer, err = request(ctx, s.config.Client, func(ctx context.Context) (*clientv3.TxnResponse, error) {
-			return s.config.Client.Txn(ctx).If(condition).Then(writes...).Commit()
+			return s.config.Client.Txn(ctx).If(conditions...).Then(writes...).Commit()
 		})
 		if err == nil {
+			s.at = answer.Header.Revision
 			return answer.Succeeded, nil
 		}
 		if ctx.Err() != nil {
@@ -290,7 +344,7 @@ func (s *session) due() (writes []clientv3.Op, due []written) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, about := range s.subjects {
-		if v := about.vote; v.status != Unknown && v.status != s.written[about] {
+		if v := about.vote; v.status != Unknown && v.status != s.written[about].status {
 			writes = append(writes, clientv3.OpPut(s.voteKey(about), s.encode(v)))
 			due = append(due, written{about, v.status})
 		}
@@ -300,7 +354,7 @@ func (s *session) due() (writes []clientv3.Op, due []written) {
 
 func (s *session) note(due []written) {
 	for _, w := range due {
-		s.written[w.subject] = w.status
+		s.written[w.subject] = stored{w.status, s.at}
 	}
 }
 
@@ -359,9 +413,9 @@ func (s *session) compare(ctx context.Context) (stray []string, err error) {
 				case about == nil:
 					stray = append(stray, string(kv.Key))
 				case v.Status == Up.String():
-					s.written[about] = Up
+					s.written[about] = stored{Up, kv.ModRevision}
 				case v.Status == Down.String():
-					s.written[about] = Down
+					s.written[about] = stored{Down, kv.ModRevision}
 				}
 			}
 			more = found.More

@@ -113,6 +113,37 @@ func TestTellHanging(t *testing.T) {
 	}
 }
 
+// Votes that somebody deletes or writes over, or that are older since etcd was restored,
+// are written again, though nothing has changed.
+func TestTellAgain(t *testing.T) {
+	t.Parallel()
+	client := store(t)
+	running(t, fixture(maxWrites+2, often), client, func(_ context.Context, probe *Probe) error {
+		if probe.Region == "region-1" {
+			return errors.New("down")
+		}
+		return nil
+	})
+	const sick, well = "/nearside/regions/region-1/health/here", "/nearside/regions/region-0/health/here"
+	stand := func() bool {
+		votes := keys(t, client, "/nearside/regions/")
+		return len(votes) == maxWrites+2 && strings.Contains(votes[sick], `"down"`) && strings.Contains(votes[well], `"up"`)
+	}
+	await(t, "all votes", stand)
+	await(t, "votes that count", func() bool { return len(keys(t, client, "/nearside/probes/here")) == 1 })
+	if _, err := client.Delete(t.Context(), "/nearside/regions/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "all votes again", stand)
+	if _, err := client.Put(t.Context(), sick, `{"status":"up","probe":"here"}`); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the vote that is true", stand)
+	if n := writes(t, client, "/nearside/probes/here"); n != 1 {
+		t.Errorf("the key was made %d times", n)
+	}
+}
+
 // writes returns how often a key was written, deletions in between or not.
 func writes(t *testing.T, client *clientv3.Client, key string) (n int) {
 	t.Helper()
@@ -164,7 +195,7 @@ func TestSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &session{Prober: p, lease: lease.ID, written: make(map[*subject]Status)}
+	s := &session{Prober: p, lease: lease.ID, written: make(map[*subject]stored)}
 	if err := s.begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
