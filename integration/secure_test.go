@@ -402,6 +402,35 @@ func TestMayNotRecord(t *testing.T) {
 	eventually(t, "an undrain", func() error { return mustBe("eu-west", g.from(t, c, ireland)) })
 }
 
+// TestProbeRights: a probe host votes with the least rights.
+func TestProbeRights(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t)
+	for _, command := range []string{
+		"role add nearside-probe-lon1",
+		"role grant-permission nearside-probe-lon1 --prefix=true read /nearside/regions/",
+		"role grant-permission nearside-probe-lon1 --prefix=true read /nearside/services/",
+		"role grant-permission nearside-probe-lon1 readwrite /nearside/probes/lon1",
+		"role grant-permission nearside-probe-lon1 readwrite /nearside/regions/eu-west/health/lon1",
+		"user add lon1:probes", "user grant-role lon1 nearside-probe-lon1",
+	} {
+		succeed(t, g.store.ctl(strings.Fields(command)...))
+	}
+	write(t, g.path("secret/password-lon1"), "probes")
+	text, err := os.ReadFile(g.path("nearside.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, g.path("nearside.yaml"), fmt.Sprintf("%s\nprobes: [{region: eu-west, tcp: %q, interval: 1s}]\n", text, g.address))
+	p := start(t, g.as("lon1", "password-lon1", "probe", "--host", "lon1", "--admin.listen", loopback(t).String()))
+	eventually(t, "a vote that counts", func() error {
+		if keys := succeed(t, g.store.ctl("get", "--prefix", "--keys-only", "/nearside/")); !strings.Contains(keys, "/nearside/probes/lon1") || !strings.Contains(keys, "/eu-west/health/lon1") {
+			return fmt.Errorf("there are %s; it says %s", keys, p.output)
+		}
+		return nil
+	})
+}
+
 // TestUsers: the server and an operator have the least rights; passwords change
 // and rights come and go while the server runs.
 func TestUsers(t *testing.T) {
