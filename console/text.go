@@ -256,6 +256,9 @@ func notesOn(m healthsync.Member, self healthsync.Server) string {
 	if len(differs) > 0 {
 		notes = append(notes, "differs in "+strings.Join(differs, ", "))
 	}
+	if m.Frozen {
+		notes = append(notes, "frozen")
+	}
 	if m.Override {
 		notes = append(notes, "break glass")
 	}

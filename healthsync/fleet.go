@@ -26,7 +26,7 @@ type Server struct {
 	At       time.Time `json:"at"`       // when it wrote this, by its clock
 	Stopped  time.Time `json:"stopped,omitzero"`
 	Override bool      `json:"override,omitempty"` // its break-glass file wins over etcd
-	Frozen   bool      `json:"frozen,omitempty"`   // it does not believe etcd: the revision is of another past
+	Frozen   bool      `json:"frozen,omitempty"`   // it does not believe etcd until `state accept`, or not yet
 	Facts
 }
 
@@ -59,7 +59,14 @@ type Member struct {
 	ID    string `json:"id"`
 	Alive bool   `json:"alive"`           // its lease lives: it reaches etcd
 	Fault string `json:"fault,omitempty"` // why what it says of itself is not understood
+	Ahead bool   `json:"ahead,omitempty"` // etcd had not reached its revision when it told of it: etcd was restored
 	Server
+}
+
+// Follows reports whether a server does what a cluster of etcd says, as far as its
+// revision.
+func (m Member) Follows(cluster string) bool {
+	return m.Cluster == cluster && !m.Ahead && !m.Frozen && !m.Override
 }
 
 // Fleet returns the registered name servers, by their IDs, and the cluster, in
@@ -78,6 +85,7 @@ func Fleet(ctx context.Context, client *clientv3.Client, prefix string) (list []
 		if err := json.Unmarshal(kv.Value, &m.Server); err != nil {
 			m.Fault = printable.Cut(err.Error(), maxShown)
 		}
+		m.Ahead = m.Revision >= kv.ModRevision && m.Cluster == clusterName(response.Header.ClusterId)
 		members[m.ID] = m
 	}
 	for _, kv := range response.Responses[1].GetResponseRange().Kvs {

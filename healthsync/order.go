@@ -42,6 +42,7 @@ func (s *Sync) admit(cluster uint64, revision int64) error {
 	case revision >= s.revision:
 		if s.frozen != nil {
 			s.frozen = nil
+			wake(s.untold)
 			s.config.Log.Warn().Msg("the cluster of our state is back: no longer frozen")
 		}
 		s.behind = time.Time{}

@@ -215,9 +215,18 @@ func TestRestoredCluster(t *testing.T) {
 	if s.Status().Frozen != "" {
 		t.Error("frozen before 10 s have passed")
 	}
+	follows := func(frozen, ahead bool) {
+		t.Helper()
+		eventually(t, "what others are told", func() bool {
+			list, cluster, err := Fleet(t.Context(), c, "/nearside")
+			return err == nil && len(list) == 1 && list[0].Frozen == frozen && list[0].Ahead == ahead && list[0].Follows(cluster) == !(frozen || ahead)
+		})
+	}
+	follows(false, true)
 	now.advance(11 * time.Second)
 	s.alarm("frozen")
 	s.drained("eu-west")
+	follows(true, true)
 
 	// Its revision grows beyond ours, and we are started again: still frozen.
 	for range 40 {
@@ -227,6 +236,7 @@ func TestRestoredCluster(t *testing.T) {
 	s = serve(t, folder, now.now, second.Endpoint())
 	eventually(t, "a refusal", func() bool { return strings.Contains(s.Status().Error, "frozen") })
 	s.drained("eu-west")
+	follows(true, false)
 	if err := s.Accept(); err != nil {
 		t.Fatal(err)
 	}
@@ -234,6 +244,7 @@ func TestRestoredCluster(t *testing.T) {
 	if st := s.Status(); st.Frozen != "" || len(st.HeldDrains) != 0 {
 		t.Errorf("after Accept: %+v", st)
 	}
+	follows(false, false)
 }
 
 // The state comes from a cluster that is not the one that answers.

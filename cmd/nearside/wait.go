@@ -121,7 +121,7 @@ func (v *waiter) look(ctx context.Context) (done bool, err error) {
 	for _, m := range list {
 		switch {
 		case v.applied[m.ID]:
-		case m.Cluster == cluster && m.Revision >= v.revision && !m.Override && v.inStep(m) && m.Stopped.IsZero():
+		case m.Follows(cluster) && m.Revision >= v.revision && v.inStep(m) && m.Stopped.IsZero():
 			v.has(m, now)
 		default:
 			v.late[m.ID] = v.known(m)
@@ -156,10 +156,16 @@ func (v *waiter) inForce(ctx context.Context) (judged bool, err error) {
 	return verdict.Revision == v.revision, nil
 }
 
-// inStep reports whether a server has the drain if it has read the revision. One of
-// another configuration may not know the service.
+// inStep reports whether a server has the drain if it has read the revision. Where etcd
+// was restored, revisions say nothing.
 func (v *waiter) inStep(m healthsync.Member) bool {
-	return !m.Frozen && (v.at.Service == "" || m.Digests.Configuration == v.digest)
+	return !m.Frozen && !m.Ahead && v.alike(m)
+}
+
+// alike reports whether a server knows what is drained. One of another configuration
+// may not know the service.
+func (v *waiter) alike(m healthsync.Member) bool {
+	return v.at.Service == "" || m.Digests.Configuration == v.digest
 }
 
 // has notes that a server answers with what is drained no more, since a time at the
@@ -173,27 +179,36 @@ func (v *waiter) has(m healthsync.Member, since time.Time) {
 
 // known says what is known of a server that has not applied the drain.
 func (v *waiter) known(m healthsync.Member) string {
+	what := known(m, v.cluster)
+	if m.Fault == "" && !v.alike(m) {
+		what += ", and has another configuration than this command, which may not know the service: see to it that all have the same"
+	}
+	return what + v.said[m.ID]
+}
+
+// known says why a server may not do what a cluster of etcd says.
+func known(m healthsync.Member, cluster string) string {
 	var what string
 	switch {
 	case m.Fault != "":
 		what = "what it says of itself is not understood: " + m.Fault
 	case stopped(m):
 		what = "it was stopped"
+	case m.Cluster != cluster:
+		what = "it follows another cluster of etcd: look at it, then run `nearside state accept` there"
 	case m.Frozen:
-		what = "its state is frozen, since etcd was restored or is another one: see to its `nearside status`"
-	case m.Cluster != v.cluster:
-		what = "it follows another cluster of etcd"
+		what = "its state is frozen: look at it, then run `nearside state accept` there"
+	case m.Ahead:
+		what = fmt.Sprintf("it answers from revision %d, which etcd had not reached: etcd was restored", m.Revision)
 	case !m.Alive:
 		what = fmt.Sprintf("it is cut off from etcd or dead, and answers from revision %d", m.Revision)
-	case !v.inStep(m):
-		what = "it has another configuration than this command, and may not know the service: see to it that all have the same"
 	default:
 		what = fmt.Sprintf("it answers from revision %d", m.Revision)
 	}
 	if m.Override {
 		what += ", and its break-glass file wins over etcd"
 	}
-	return what + v.said[m.ID]
+	return what
 }
 
 // stopped reports whether a server has taken its leave. It may have been started
