@@ -207,6 +207,11 @@ func TestWaitForRestoredCluster(t *testing.T) {
 		t.Errorf("it does not say who is frozen, and what to do:\n%s", r.stdout)
 	}
 	unsafe(t, finish(t, servers[0].nearside("drain", "eu-west", "--wait", "--at", "2099-01-01T00:00:00Z")))
+	for _, command := range [][]string{{"undrain", "eu-west"}, {"undrain", "--all"}} {
+		if said := succeed(t, servers[0].nearside(command...)); !strings.Contains(said, late) {
+			t.Errorf("%v does not say who is frozen:\n%s", command, said)
+		}
+	}
 	succeed(t, servers[1].nearside("state", "accept"))
 	if said := succeed(t, servers[0].nearside("drain", "eu-west", "--wait")); !strings.Contains(said, "\nsafe to power off eu-west") {
 		t.Errorf("it is not safe when all follow:\n%s", said)

@@ -15,6 +15,7 @@ import (
 
 	"nearside/console"
 	"nearside/healthsync"
+	"nearside/printable"
 	"nearside/regions"
 )
 
@@ -55,7 +56,7 @@ servers know of the drain: it is safe from the time that it prints, if nobody un
 the region until then.
 
 The exit status is 0 if the servers take the drain (with --wait: if it is safe), 1 if
-they refuse it or etcd cannot be reached, and 2 if it is not safe to power the region
+they refuse it, say nothing, or etcd cannot be reached, and 2 if it is not safe to power the region
 off, or the command line makes no sense.`,
 		Example: `  nearside drain eu-west
   nearside drain eu-west --reason "maintenance of the uplink" --wait
@@ -176,7 +177,7 @@ type drainer struct {
 }
 
 func (w drainer) printf(format string, arguments ...any) {
-	fmt.Fprintf(w.out, format+"\n", arguments...)
+	fmt.Fprintln(w.out, printable.Text(fmt.Sprintf(format, arguments...)))
 }
 
 func (w drainer) run(ctx context.Context, wait bool) error {
@@ -187,7 +188,10 @@ func (w drainer) run(ctx context.Context, wait bool) error {
 	if err != nil {
 		return etcdFailure(w.config, err)
 	}
-	if err := w.judged(ctx, revision); err != nil {
+	switch err := w.judged(ctx, revision); {
+	case wait && errors.Is(err, errUnjudged):
+		w.printf("%v", err)
+	case err != nil:
 		return err
 	}
 	listUnmoved(ctx, w.out, w.config, w.at.Region)
@@ -259,6 +263,9 @@ func (w drainer) remainder(stand map[healthsync.Target]regions.Status) string {
 // verdictTime is how long a command waits for the first server to judge a drain.
 const verdictTime = 3 * time.Second
 
+// errUnjudged is of a write of which no server has said what becomes of it.
+var errUnjudged = fmt.Errorf("but no server has judged it within %v: see to the name servers", verdictTime)
+
 // judged waits for the verdict of the servers and says what it is.
 func (w drainer) judged(ctx context.Context, revision int64) error {
 	key := w.at.DrainKey(w.config.Etcd.Prefix)
@@ -267,8 +274,7 @@ func (w drainer) judged(ctx context.Context, revision int64) error {
 	verdict, err := healthsync.AwaitVerdict(ctx, w.client, w.config.Etcd.Prefix, w.at, revision)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		w.printf("%s: written to %s at revision %d, but no server has judged it within %v: see to the name servers", w.what(), key, revision, verdictTime)
-		return nil
+		return fmt.Errorf("it is not known whether %s: written to %s at revision %d, %w", w.what(), key, revision, errUnjudged)
 	case err != nil:
 		return etcdFailure(w.config, err)
 	case verdict.Revision > revision:

@@ -40,7 +40,7 @@ func connectEtcd(c *Config) (*clientv3.Client, error) {
 // etcdFailure is what a command says of an etcd that did not do what was asked; nil
 // is nothing.
 func etcdFailure(c *Config, err error) error {
-	if err == nil || errors.Is(err, healthsync.ErrUnwritable) {
+	if err == nil || errors.Is(err, healthsync.ErrUnwritable) || errors.Is(err, errUnjudged) {
 		return err
 	}
 	hint := healthsync.Hint(err)

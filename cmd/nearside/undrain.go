@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"nearside/healthsync"
+	"nearside/printable"
 	"nearside/regions"
 )
 
@@ -72,12 +73,12 @@ type undrainer struct {
 // one ends one drain, also one that was deleted together with others, and is held.
 func (u undrainer) one(ctx context.Context, at healthsync.Target, now bool) error {
 	key := at.DrainKey(u.config.Etcd.Prefix)
-	_, held, err := healthsync.Drains(ctx, u.client, u.config.Etcd.Prefix)
+	written, held, err := healthsync.Drains(ctx, u.client, u.config.Etcd.Prefix)
 	if err != nil {
 		return err
 	}
 	if held[at] {
-		if seen, err := u.release(ctx, []healthsync.Target{at}); !seen || err != nil {
+		if err := u.release(ctx, []healthsync.Target{at}); err != nil {
 			return err
 		}
 	}
@@ -93,7 +94,36 @@ func (u undrainer) one(ctx context.Context, at healthsync.Target, now bool) erro
 		what = "there was no " + key
 	}
 	fmt.Fprintf(u.out, "%s is not drained as of revision %d: %s; see it with `nearside status`\n", at, revision, what)
+	for _, other := range u.targets() {
+		if other.Region == at.Region && other != at && (written[other] || held[other]) {
+			fmt.Fprintf(u.out, "%s has a drain of its own, which stays\n", other)
+		}
+	}
+	u.others(ctx)
 	return nil
+}
+
+// targets are all that can be drained.
+func (u undrainer) targets() (list []healthsync.Target) {
+	for _, service := range append([]string{""}, serviceNames(u.config)...) {
+		for _, region := range u.config.Table().Names(u.config.Table().All()) {
+			list = append(list, healthsync.Target{Service: service, Region: region})
+		}
+	}
+	return list
+}
+
+// others names the servers that may not do what etcd says.
+func (u undrainer) others(ctx context.Context) {
+	list, cluster, err := healthsync.Fleet(ctx, u.client, u.config.Etcd.Prefix)
+	if err != nil {
+		fmt.Fprintf(u.out, "whether all servers follow is not known: %v\n", etcdFailure(u.config, err))
+	}
+	for _, m := range list {
+		if !stopped(m) && (!m.Alive || !m.Follows(cluster)) {
+			fmt.Fprintf(u.out, "%s may go on as before: %s\n", printable.Text(m.ID), known(m, cluster))
+		}
+	}
 }
 
 // all says that nothing is drained before it removes the drains: keys that vanish
@@ -105,19 +135,18 @@ func (u undrainer) all(ctx context.Context) error {
 	}
 	var targets []healthsync.Target
 	var names []string
-	for _, service := range append([]string{""}, serviceNames(u.config)...) {
-		for _, region := range u.config.Table().Names(u.config.Table().All()) {
-			if at := (healthsync.Target{Service: service, Region: region}); written[at] || held[at] {
-				targets = append(targets, at)
-				names = append(names, at.String())
-			}
+	for _, at := range u.targets() {
+		if written[at] || held[at] {
+			targets = append(targets, at)
+			names = append(names, at.String())
 		}
 	}
 	if len(targets) == 0 {
-		fmt.Fprintln(u.out, "nothing was drained")
+		fmt.Fprintln(u.out, "etcd has no drain to end")
+		u.others(ctx)
 		return nil
 	}
-	if seen, err := u.release(ctx, targets); !seen || err != nil {
+	if err := u.release(ctx, targets); err != nil {
 		return err
 	}
 	var last int64
@@ -128,17 +157,19 @@ func (u undrainer) all(ctx context.Context) error {
 		}
 		last = revision
 	}
-	fmt.Fprintf(u.out, "nothing is drained as of revision %d: %s; see it with `nearside status`\n", last, strings.Join(names, ", "))
+	fmt.Fprintf(u.out, "nothing is drained as of revision %d: ended the drains of %s; see it with `nearside status`\n", last, strings.Join(names, ", "))
+	u.others(ctx)
 	return nil
 }
 
-// release writes that drains are over, and reports whether a server has seen that. One
-// that sees the keys gone, and nothing between, goes on to hold them, so they stay.
-func (u undrainer) release(ctx context.Context, targets []healthsync.Target) (seen bool, err error) {
+// release writes that drains are over, and waits until a server has seen that. One that
+// sees the keys gone, and nothing between, goes on to hold them, so with errUnjudged they
+// must stay.
+func (u undrainer) release(ctx context.Context, targets []healthsync.Target) (err error) {
 	revisions := make([]int64, len(targets))
 	for i, at := range targets {
 		if revisions[i], err = healthsync.WriteDrain(ctx, u.client, u.config.Etcd.Prefix, at, regions.Drain{}); err != nil {
-			return false, err
+			return err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, verdictTime)
@@ -146,13 +177,11 @@ func (u undrainer) release(ctx context.Context, targets []healthsync.Target) (se
 	for i, at := range targets {
 		_, err := healthsync.AwaitVerdict(ctx, u.client, u.config.Etcd.Prefix, at, revisions[i])
 		if errors.Is(err, context.DeadlineExceeded) {
-			fmt.Fprintf(u.out, "%s says false at revision %d, but no server has judged that within %v, so it is not deleted: see to the name servers\n",
-				at.DrainKey(u.config.Etcd.Prefix), revisions[i], verdictTime)
-			return false, nil
+			return fmt.Errorf("%s says false at revision %d, %w; it stays until then: undrain again", at.DrainKey(u.config.Etcd.Prefix), revisions[i], errUnjudged)
 		}
 		if err != nil {
-			return false, err
+			return err
 		}
 	}
-	return true, nil
+	return nil
 }
