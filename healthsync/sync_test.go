@@ -222,7 +222,7 @@ func TestRestoredCluster(t *testing.T) {
 			return err == nil && len(list) == 1 && list[0].Frozen == frozen && list[0].Ahead == ahead && list[0].Follows(cluster) == !(frozen || ahead)
 		})
 	}
-	follows(false, true)
+	follows(true, true)
 	now.advance(11 * time.Second)
 	s.alarm("frozen")
 	s.drained("eu-west")
