@@ -111,7 +111,7 @@ func testServer(t *testing.T) *fake {
 				Source: healthsync.FromFile, Cluster: "cdf818194e3a8c32", Revision: 4711, AgeSeconds: 312,
 				Error: "connection refused", Frozen: "etcd is another cluster", RejectedCount: 1,
 				Rejected: []healthsync.Rejected{{Key: "/nearside/regions/eu-west/drain", Value: "yes", Why: "not a drain", Revision: 4700, Effective: "not drained"}},
-				Servers:  testServers(),
+				Servers:  testServers(), ServersAt: noon.Add(-12 * time.Second),
 				Override: healthsync.Override{Drain: []string{"ap-southeast"}, Up: []string{"sa-east"}, Error: "line 3: no such region"},
 			},
 			Regions: testRegions(t),

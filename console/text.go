@@ -35,7 +35,7 @@ func (s Status) WriteText(w io.Writer, now time.Time) error {
 	writeRegions(out, s.Regions)
 	writeProbes(out, s.Probes)
 	writeRejected(out, s.State)
-	writeServers(out, s.State, s.Server.ID)
+	writeServers(out, s.State, s.Server.ID, now)
 	writeZones(out, s.Zones)
 	s.Geography.write(out, now)
 	return out.err
@@ -192,16 +192,16 @@ func writeRejected(out *lines, s *healthsync.Status) {
 	if s == nil || s.RejectedCount == 0 {
 		return
 	}
-	out.printf("rejected   %d writes that change nothing: refused, or not understood", s.RejectedCount)
+	out.printf("rejected   %d: refused, or not understood, so it changes nothing", s.RejectedCount)
 	for _, r := range s.Rejected {
 		out.printf("  %s = %q, revision %d; in force: %s", r.Key, r.Value, r.Revision, r.Effective)
 		out.printf("      %s", r.Why)
 	}
 }
 
-// writeServers lists the name servers that share etcd, as this one saw them some
-// seconds ago.
-func writeServers(out *lines, s *healthsync.Status, id string) {
+// writeServers lists the name servers that share etcd, as this one saw them when it
+// looked: that may be before the newest drain.
+func writeServers(out *lines, s *healthsync.Status, id string, now time.Time) {
 	if s == nil || len(s.Servers) == 0 {
 		return
 	}
@@ -215,7 +215,7 @@ func writeServers(out *lines, s *healthsync.Status, id string) {
 			alive++
 		}
 	}
-	out.printf("servers    %d, %d of them alive", len(s.Servers), alive)
+	out.printf("servers    %d, %d of them alive %s ago", len(s.Servers), alive, rough(now.Sub(s.ServersAt)))
 	out.table(func(out *lines) {
 		for _, m := range s.Servers {
 			notes := notesOn(m, self)

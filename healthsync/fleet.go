@@ -359,7 +359,7 @@ func (a *announcer) look(ctx context.Context) {
 		differs[what] = since
 	}
 	a.differs = differs
-	a.fleet = list
+	a.fleet, a.fleetAt = list, now
 }
 
 // twinLooks is how many looks must find nothing strange until all is well: five minutes.

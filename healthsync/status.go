@@ -31,8 +31,9 @@ type Status struct {
 	RejectedCount int        `json:"rejected_count"` // all of them
 	HeldDrains    []string   `json:"held_drains"`    // REGION or SERVICE/REGION, whose deleted drains stay in force
 	Override      Override   `json:"override"`
-	Servers       []Member   `json:"servers"` // all of them, as of some seconds ago
-	Alarms        []string   `json:"alarms"`  // what an operator must look at, each with what to do
+	Servers       []Member   `json:"servers"`             // all of them, as of ServersAt
+	ServersAt     time.Time  `json:"servers_at,omitzero"` // when this server looked at them, as it does every 15 seconds
+	Alarms        []string   `json:"alarms"`              // what an operator must look at, each with what to do
 }
 
 // maxShown is the number of octets of a value or key that people are shown.
@@ -72,8 +73,8 @@ func (s *Sync) Status() Status {
 			Up:    s.config.Table.Names(named(s.config.Table, s.override.Up)),
 			Error: text(s.overrideFault),
 		},
-		Servers: append([]Member{}, s.fleet...),
-		Alarms:  s.alarms(),
+		Servers: append([]Member{}, s.fleet...), ServersAt: s.fleetAt,
+		Alarms: s.alarms(),
 	}
 	if s.cluster != 0 {
 		status.Cluster = fmt.Sprintf("%x", s.cluster)

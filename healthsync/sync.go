@@ -118,6 +118,7 @@ type Sync struct {
 
 	facts   Facts                // of this server
 	fleet   []Member             // all servers, as last looked at
+	fleetAt time.Time            // when that was
 	differs map[string]time.Time // what of them is not as here, and since when
 
 	overrideFault, stateFault, damage, etcdFault, scribeFault, announceFault error // alarms until they pass
