@@ -65,7 +65,7 @@ func (s *Sync) freeze(cluster uint64, why string) {
 		return
 	}
 	s.frozen = &freeze{Why: why, Cluster: cluster}
-	s.config.Log.Error().Str("why", why).Msg("state frozen: what is in force stays; look at etcd, then run `nearside state accept`")
+	s.config.Log.Error().Str("why", why).Msg("state frozen: what is in force stays; look at etcd, then run `nearside state accept` on every name server")
 	wake(s.unsaved)
 	wake(s.untold)
 }

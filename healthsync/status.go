@@ -99,10 +99,10 @@ func (s *Sync) alarms() []string {
 	alarms := []string{}
 	raise := func(format string, args ...any) { alarms = append(alarms, fmt.Sprintf(format, args...)) }
 	if s.frozen != nil {
-		raise("the state is frozen: %s; look at etcd, then run `nearside state accept`", s.frozen.Why)
+		raise("the state is frozen: %s; look at etcd, then run `nearside state accept` on every name server", s.frozen.Why)
 	}
 	if held := s.ledger.held(); len(held) > 0 {
-		raise("all drains were deleted at once, and so are kept: %s; write the drains again, or run `nearside state accept`", strings.Join(held, ", "))
+		raise("all drains were deleted at once, and so are kept: %s; write them again, or end them with `nearside undrain`, or all with `nearside state accept`", strings.Join(held, ", "))
 	}
 	switch age := s.age(); {
 	case age <= s.pace.stale:

@@ -189,7 +189,9 @@ func TestDeletedPrefix(t *testing.T) {
 	s.launch(t)
 	samePanel(t, s, before, "after etcdctl del --prefix and a crash")
 
-	succeed(t, s.nearside("state", "accept"))
+	if said := succeed(t, s.nearside("state", "accept")); !strings.Contains(said, "are let go: eu-west, us-east") {
+		t.Errorf("it does not say what comes back: %s", said)
+	}
 	c = s.client(t, "udp")
 	eventually(t, "state accept", func() error { return mustBe("eu-west", s.from(t, c, ireland)) })
 

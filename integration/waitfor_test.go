@@ -196,7 +196,9 @@ func TestWaitForRestoredCluster(t *testing.T) {
 			return nil
 		})
 	}
-	succeed(t, servers[0].nearside("state", "accept"))
+	if said := succeed(t, servers[0].nearside("state", "accept")); !strings.Contains(said, "every other name server") {
+		t.Errorf("it does not say that the others are frozen still: %s", said)
+	}
 	late := fmt.Sprintf("ns-%d may ", servers[1].address.Port())
 	r := finish(t, servers[0].nearside("drain", "eu-west", "--wait"))
 	if got := servers[1].from(t, servers[1].client(t, "udp"), ireland); got != "eu-west" {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nearside/console"
+	"nearside/healthsync"
 )
 
 // control returns a client of the server that runs with the configuration.
@@ -109,6 +110,17 @@ The configuration file is read at start only.`,
 	return cmd
 }
 
+// accepted says what was accepted, as the state was before.
+func accepted(before *healthsync.Status) string {
+	switch {
+	case before != nil && before.Frozen != "":
+		return "the state of etcd is accepted on this server; see `nearside status`, and run this on every other name server"
+	case before != nil && len(before.HeldDrains) > 0:
+		return "the held drains are let go: " + strings.Join(before.HeldDrains, ", ") + "; see `nearside status`"
+	}
+	return "nothing waited to be accepted: the state is not frozen, and no drains are held"
+}
+
 func stateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "state",
@@ -123,10 +135,12 @@ func stateCommand() *cobra.Command {
 		Short: "Take the state of etcd as it is, after etcd was rebuilt or restored",
 		Long: `Take the state of etcd as it is. The state freezes when the cluster that answers
 is another one, or went back to an older revision: etcd was rebuilt, or restored
-from a backup, and drains may be missing. Drains that were deleted all at once are
-held until then, too. Look at the keys first:
+from a backup, and drains may be missing. Look at the keys first:
 
-  etcdctl get --prefix /nearside/`,
+  etcdctl get --prefix /nearside/
+
+A freeze ends on this server alone: run this on every name server. Drains that were
+deleted all at once are held until then, too, and are let go on all servers.`,
 		Example: "  nearside state accept",
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -141,11 +155,7 @@ held until then, too. Look at the keys first:
 			if err := client.AcceptState(cmd.Context()); err != nil {
 				return err
 			}
-			what := "the state of etcd is accepted; see `nearside status`"
-			if s := before.State; s != nil && s.Frozen == "" && len(s.HeldDrains) == 0 {
-				what = "nothing waited to be accepted: the state is not frozen, and no drains are held"
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), what)
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), accepted(before.State))
 			return err
 		},
 	})
