@@ -110,16 +110,16 @@ func (l *ledger) adopt(key string, n note) {
 // hold brings lost drains back as held ones if there were two or more and none is
 // left that etcd still has.
 func (l *ledger) hold(lost map[string]entry, now time.Time) {
-	if len(lost) < 2 {
-		return
-	}
+	gone := len(lost) < 2
 	for _, e := range l.entries {
-		if !e.held && l.inForce(e, now) {
-			return
-		}
+		gone = gone || !e.held && l.inForce(e, now)
 	}
 	for _, key := range slices.Sorted(maps.Keys(lost)) {
 		e := lost[key]
+		if gone {
+			l.tellGone(key, e.revision)
+			continue
+		}
 		e.held, e.why, e.refused, e.rejected = true, "", false, ""
 		l.enter(key, e)
 		l.look(key)

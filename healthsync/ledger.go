@@ -103,13 +103,16 @@ func (l *ledger) transact(writes []write, now time.Time) {
 		case a.kind == verdictKey:
 			l.note(a.judges, w, now)
 		case w.deleted:
-			if old := l.entries[w.key]; !old.held { // a held drain was deleted before
-				if l.inForce(old, now) {
-					old.revision = w.revision
-					lost[w.key] = old
-				}
-				l.remove(w)
+			old := l.entries[w.key]
+			if old.held { // it was deleted before
+				continue
 			}
+			l.remove(w)
+			if old.revision = w.revision; l.inForce(old, now) {
+				lost[w.key] = old
+				continue
+			}
+			l.tellGone(w.key, w.revision)
 		case l.waiting[w.key].key != "" && l.needsPast(w):
 			l.await(w, l.waiting[w.key].until)
 		default:
@@ -175,7 +178,7 @@ func (l *ledger) replace(list []write, revision, known int64, now time.Time) *le
 			old.revision = revision
 			lost[key] = old
 		default:
-			next.tell(journal.Entry{Key: key, Revision: revision, Deleted: true, Verdict: journal.Accepted})
+			next.tellGone(key, revision)
 		}
 		next.look(key)
 	}
@@ -301,7 +304,6 @@ func (l *ledger) remove(w write) {
 	l.proceed(w.key)
 	l.erase(w.key)
 	l.look(w.key)
-	l.tell(journal.Entry{Key: w.key, Revision: w.revision, Deleted: true, Verdict: journal.Accepted})
 }
 
 // await leaves the judging of a write to others. What was in force stays so: if

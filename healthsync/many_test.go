@@ -375,20 +375,31 @@ func TestJournal(t *testing.T) {
 	s.drained("eu-west")
 	put(t, c, "regions/eu-west/drain", "maybe")
 	put(t, c, "regions/us-east/health/p", `{"status":"down","detail":"refused"}`)
-	last := put(t, c, "regions/atlantis/drain", "")
+	put(t, c, "regions/atlantis/drain", "")
+	s.reached(put(t, c, "regions/us-east/health/p", "up"))
+	put(t, c, "regions/us-east/drain", `{"by":"bob"}`)
+	s.drained("eu-west", "us-east")
+	s.agreed()
+	together, err := c.Txn(t.Context()).Then(clientv3.OpDelete("/nearside/regions/eu-west/drain"), clientv3.OpDelete("/nearside/regions/us-east/drain")).Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := together.Header.Revision
 	s.reached(last)
 	s.agreed()
 	if err := os.WriteFile(config.OverrideFile, []byte("up: [eu-west]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.ReadOverride()
-	s.drained()
+	s.drained("us-east")
 	s.stop()
 	var got []string
 	for _, e := range j.list {
 		switch e.Kind {
 		case journal.Input:
 			got = append(got, fmt.Sprintf("%s %q by %s: %s, %s, %.14s", e.Key, e.Value, e.By, e.Verdict, e.Effective, e.Why))
+		case journal.Server:
+			got = append(got, e.Event+": "+e.Why)
 		case journal.Transition:
 			got = append(got, fmt.Sprintf("%s: %s, %s: %s by %s at %s", e.Region, e.From, e.To, e.Why, e.By, e.Key))
 		}
@@ -399,11 +410,18 @@ func TestJournal(t *testing.T) {
 	want := []string{
 		"eu-west: drained, up:  by the break-glass file at ",
 		"eu-west: up, drained: uplink by ann at regions/eu-west/drain",
+		"override: the break-glass file asks for drain: [], up: [eu-west]",
 		`regions/atlantis/drain "" by : not understood, none, unknown region`,
 		`regions/eu-west/drain "maybe" by : not understood, drained, not a drain: w`,
+		`regions/eu-west/drain "{\"reason\":\"uplink\",\"by\":\"ann\"}" by : held, drained, `,
 		`regions/eu-west/drain "{\"reason\":\"uplink\",\"by\":\"ann\"}" by ann: accepted, drained, `,
+		`regions/us-east/drain "{\"by\":\"bob\"}" by : held, drained, `,
+		`regions/us-east/drain "{\"by\":\"bob\"}" by bob: accepted, drained, `,
+		`regions/us-east/health/p "up" by : accepted, up, `,
 		`regions/us-east/health/p "{\"status\":\"down\",\"detail\":\"refused\"}" by : accepted, down, `,
+		"us-east: down, up: up say p by  at regions/us-east/health",
 		"us-east: up, down: down say p (refused) by  at regions/us-east/health",
+		"us-east: up, drained:  by bob at regions/us-east/drain",
 	}
 	slices.Sort(got) // what is published together comes together
 	if !reflect.DeepEqual(got, want) {

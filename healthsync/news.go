@@ -34,10 +34,15 @@ func (l *ledger) tellOf(key string, e entry, judge string) {
 	if judge != "" && judge != l.server && news.Why != "" {
 		news.Why += ", says " + judge
 	}
-	if d, err := ParseDrain([]byte(e.value)); e.kind == drainKey && e.why == "" && err == nil {
+	if d, err := ParseDrain([]byte(e.value)); e.kind == drainKey && e.why == "" && !e.held && err == nil { // a deletion does not say whose it is
 		news.By = d.By
 	}
 	l.tell(news)
+}
+
+// tellGone notes that a key is deleted.
+func (l *ledger) tellGone(key string, revision int64) {
+	l.tell(journal.Entry{Key: key, Revision: revision, Deleted: true, Verdict: journal.Accepted})
 }
 
 // verdict says in a word what became of the newest write.

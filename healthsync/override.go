@@ -22,6 +22,13 @@ type forced struct {
 	Up    []string `json:"up,omitempty"`
 }
 
+func (f forced) String() string {
+	if len(f.Drain)+len(f.Up) == 0 {
+		return "the break-glass file asks for nothing any more"
+	}
+	return printable.Cut(fmt.Sprintf("the break-glass file asks for drain: [%s], up: [%s]", strings.Join(f.Drain, ", "), strings.Join(f.Up, ", ")), maxShown)
+}
+
 // maxOverride bounds the break-glass file, in octets: all regions twice fit.
 const maxOverride = 64 << 10
 

@@ -81,7 +81,7 @@ func (s *Sync) transition(old, state *regions.State, k regions.Key) (journal.Ent
 		t.Key, t.By = "", "the break-glass file"
 	case cause&regions.Down != 0:
 		t.Key += "/health"
-		t.Why = naysayers(subject.Votes)
+		t.Why = voices(subject.Votes, is.Status&regions.Down != 0)
 	case cause&(regions.Silent|regions.Excused) != 0:
 		t.Key += "/heartbeat"
 		t.Why = fmt.Sprintf("%d heartbeats live", subject.Heartbeats)
@@ -102,8 +102,8 @@ func drainNews(was, is regions.Standing, old, drain regions.Drain) (why, by stri
 		return drain.Reason, drain.By
 	case drain.Percent == 0 && old.Percent > 0:
 		return cmp.Or(drain.Reason, "its drain is gone"), drain.By
-	case sends(was) && is.Planned:
-		return "its drain is to begin later", drain.By
+	case sends(was) && drain != old: // by one that begins later
+		return cmp.Or(drain.Reason, "its drain was written again"), drain.By
 	case sends(was):
 		return "its drain has ended by itself", ""
 	}
@@ -126,21 +126,25 @@ func condition(s regions.Standing) string {
 	return s.Status.String()
 }
 
-// naysayers lists who says that a region is down, and why.
-func naysayers(votes map[string]regions.Vote) string {
+// voices lists who says what a region became, down or up, and why.
+func voices(votes map[string]regions.Vote, down bool) string {
 	var list []string
 	for _, reporter := range slices.Sorted(maps.Keys(votes)) {
 		switch v := votes[reporter]; {
-		case v.Down && v.Detail != "":
+		case v.Down != down:
+		case v.Detail != "":
 			list = append(list, reporter+" ("+v.Detail+")")
-		case v.Down:
+		default:
 			list = append(list, reporter)
 		}
 	}
-	if len(list) == 0 {
-		return "nobody says down"
+	switch {
+	case len(list) == 0:
+		return "no vote decides"
+	case down:
+		return printable.Cut("down say "+strings.Join(list, ", "), maxShown)
 	}
-	return printable.Cut("down say "+strings.Join(list, ", "), maxShown)
+	return printable.Cut("up say "+strings.Join(list, ", "), maxShown)
 }
 
 func logTransition(event *zerolog.Event, t journal.Entry) {

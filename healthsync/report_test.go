@@ -27,7 +27,7 @@ func TestDrainNews(t *testing.T) {
 		{"an undrain that says whose", drained, ramp, ann, regions.Drain{By: "bob", Reason: "repaired"}, "repaired", "bob"},
 		{"a smaller drain", drained, part, ann, few, "load", "cy"},
 		{"the end of a drain by itself", drained, hold, ann, ann, "its drain has ended by itself", ""},
-		{"a drain that is put off", drained, regions.Standing{Ramp: soon, Away: 99, Planned: true}, ann, regions.Drain{Percent: 100, By: "bob", At: soon}, "its drain is to begin later", "bob"},
+		{"a drain that is put off", drained, ramp, ann, regions.Drain{Percent: 100, By: "bob", At: soon}, "its drain was written again", "bob"},
 		{"the end of a hold", hold, ramp, ann, ann, "", ""},
 		{"the end of a ramp", ramp, up, none, none, "", ""},
 	} {

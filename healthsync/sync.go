@@ -368,6 +368,7 @@ func (s *Sync) readOverride(last forced) (forced, error) {
 	}
 	if !slices.Equal(override.Drain, last.Drain) || !slices.Equal(override.Up, last.Up) {
 		s.config.Log.Warn().Strs("drain", override.Drain).Strs("up", override.Up).Msg("break-glass file taken")
+		s.append(journal.Entry{Kind: journal.Server, Event: "override", Why: override.String()})
 	}
 	return override, nil
 }
