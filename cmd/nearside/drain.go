@@ -194,7 +194,9 @@ func (w drainer) run(ctx context.Context, wait bool) error {
 	case err != nil:
 		return err
 	}
-	listUnmoved(ctx, w.out, w.config, w.at.Region)
+	if w.at.Service == "" {
+		listUnmoved(ctx, w.out, w.config, w.at.Region)
+	}
 	if wait {
 		return w.wait(ctx, revision)
 	}
@@ -254,7 +256,11 @@ func (w drainer) remainder(stand map[healthsync.Target]regions.Status) string {
 			}
 		}
 		if len(left) > 0 && len(sick) == len(left) && slices.ContainsFunc(service.Regions, func(r regions.ID) bool { return table.Name(r) == w.at.Region }) {
-			return "of the regions that would remain, " + strings.Join(sick, ", ")
+			of := ""
+			if service.Name != "" {
+				of = " for service " + service.Name
+			}
+			return "of the regions that would remain" + of + ", " + strings.Join(sick, ", ")
 		}
 	}
 	return ""
@@ -294,12 +300,29 @@ func (w drainer) what() string {
 		text = fmt.Sprintf("%d%% of %s is drained", w.drain.Percent, w.at)
 	}
 	if !w.drain.At.IsZero() {
-		text += " from " + w.drain.At.Format(time.RFC3339) + " on"
+		text += " in " + distance(time.Until(w.drain.At)) + ", from " + moment(w.drain.At) + " on"
 	}
 	if !w.drain.Until.IsZero() {
-		text += " until " + w.drain.Until.Format(time.RFC3339)
+		text += " until " + moment(w.drain.Until)
 	}
 	return text
+}
+
+// moment writes a time as whoever runs this has it, and as status and log have it.
+func moment(at time.Time) string {
+	text := at.Format(time.RFC3339)
+	if _, offset := at.Zone(); offset != 0 {
+		text += " (" + at.UTC().Format(time.RFC3339) + ")"
+	}
+	return text
+}
+
+// distance writes a duration for people: seconds while they count.
+func distance(d time.Duration) string {
+	if d >= 2*time.Minute {
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	}
+	return fmt.Sprintf("%d s", (d+time.Second-1)/time.Second)
 }
 
 // maxUnmoved is how many names a drain lists that it does not move. It does not wait

@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	_ "time/tzdata"
 
@@ -44,8 +45,8 @@ func TestDrainLeavesSick(t *testing.T) {
 		{"one is well", healthsync.Target{Service: "casino", Region: "ap"}, map[healthsync.Target]regions.Status{us: regions.Down}, ""},
 		{"all are sick", healthsync.Target{Region: "eu"}, map[healthsync.Target]regions.Status{us: regions.Down, ap: regions.Drained | regions.Silent},
 			"of the regions that would remain, us is down, ap is drained+silent"},
-		{"a service has no other", healthsync.Target{Region: "eu"}, map[healthsync.Target]regions.Status{casino: regions.Down}, "of the regions that would remain, us is down"},
-		{"the service itself", healthsync.Target{Service: "casino", Region: "eu"}, map[healthsync.Target]regions.Status{us: regions.Silent}, "of the regions that would remain, us is silent"},
+		{"a service has no other", healthsync.Target{Region: "eu"}, map[healthsync.Target]regions.Status{casino: regions.Down}, "of the regions that would remain for service casino, us is down"},
+		{"the service itself", healthsync.Target{Service: "casino", Region: "eu"}, map[healthsync.Target]regions.Status{us: regions.Silent}, "of the regions that would remain for service casino, us is silent"},
 		{"excused is well", healthsync.Target{Region: "eu"}, map[healthsync.Target]regions.Status{us: regions.Excused, ap: regions.Excused}, ""},
 	} {
 		if got := (drainer{config: c, at: test.at}).remainder(test.stand); got != test.want {
@@ -93,6 +94,29 @@ func TestDrainFlags(t *testing.T) {
 			t.Errorf("%+v: from %s until %s, %v", test.flags, shown(d.At), shown(d.Until), err)
 		}
 	}
+}
+
+// Whoever types 03:00 is told how far that is, and what the servers call it.
+func TestWhatIsDrained(t *testing.T) {
+	zone := time.FixedZone("CET", 3600)
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now().In(zone) // 2000-01-01T01:00:00+01:00
+		for _, test := range []struct {
+			flags drainFlags
+			want  string
+		}{
+			{drainFlags{percent: 100}, "eu is drained"},
+			{drainFlags{percent: 20, lasting: time.Hour}, "20% of eu is drained until 2000-01-01T02:00:00+01:00 (2000-01-01T01:00:00Z)"},
+			{drainFlags{percent: 100, at: "03:00", lasting: time.Hour}, "eu is drained in 2h0m, from 2000-01-01T03:00:00+01:00 (2000-01-01T02:00:00Z) on until 2000-01-01T04:00:00+01:00 (2000-01-01T03:00:00Z)"},
+			{drainFlags{percent: 100, at: "01:00:30"}, "eu is drained in 30 s, from 2000-01-01T01:00:30+01:00 (2000-01-01T00:00:30Z) on"},
+			{drainFlags{percent: 100, at: "2000-01-01T00:59:00Z"}, "eu is drained in 59m, from 2000-01-01T00:59:00Z on"},
+		} {
+			d, err := test.flags.drain(now)
+			if got := (drainer{at: healthsync.Target{Region: "eu"}, drain: d}).what(); err != nil || got != test.want {
+				t.Errorf("%+v: %v\n%s\nnot\n%s", test.flags, err, got, test.want)
+			}
+		}
+	})
 }
 
 // A time that clocks skip is never taken for an earlier one.

@@ -149,7 +149,7 @@ func (v *waiter) inForce(ctx context.Context) (judged bool, err error) {
 	case written != v.revision:
 		return false, fmt.Errorf("%w: somebody else has written the drain of %s again, at revision %d", errNotSafe, v.at, written)
 	case !v.drain.Until.IsZero() && !time.Now().Before(v.drain.Until):
-		return false, fmt.Errorf("%w: the drain of %s has ended at %s", errNotSafe, v.at, v.drain.Until.Format(time.RFC3339))
+		return false, fmt.Errorf("%w: the drain of %s has ended at %s", errNotSafe, v.at, moment(v.drain.Until))
 	case verdict.Revision == v.revision && !verdict.Accepted:
 		return false, fmt.Errorf("%w: the servers refuse the drain: %s", errNotSafe, verdict.Why)
 	}
@@ -341,17 +341,17 @@ func (v *waiter) cached(ctx context.Context) (planned bool, err error) {
 	at, until := v.drain.At, v.drain.Until
 	if !until.IsZero() && !v.ends.Before(until) {
 		return false, fmt.Errorf("%w: the drain ends at %s, and the last cached answer runs out at %s: drain for longer",
-			errNotSafe, until.Format(time.RFC3339), v.ends.Format(time.RFC3339))
+			errNotSafe, moment(until), moment(v.ends))
 	}
 	what := fmt.Sprintf("no server answers with %s any more", v.at)
 	if at.After(time.Now()) {
 		if !v.ends.After(at) {
-			v.printf("TTLs run down to %s: safe to power off %s from then on%s", at.Format(time.RFC3339), v.at, v.end())
+			v.printf("TTLs run down to %s: safe to power off %s from then on%s", moment(at), v.at, v.end())
 			return true, nil
 		}
 		what = "all servers know of the drain"
 	}
-	v.printf("%s; the last cached answer runs out at %s", what, v.ends.Format(time.TimeOnly))
+	v.printf("%s; the last cached answer runs out in %s, at %s", what, distance(time.Until(v.ends)), v.ends.Format(time.TimeOnly))
 	select {
 	case <-time.After(time.Until(v.ends)):
 		return false, nil
@@ -365,7 +365,7 @@ func (v *waiter) end() string {
 	if v.drain.Until.IsZero() {
 		return ""
 	}
-	return fmt.Sprintf(" until %s, when the drain ends", v.drain.Until.Format(time.RFC3339))
+	return fmt.Sprintf(" until %s, when the drain ends", moment(v.drain.Until))
 }
 
 // unsafe says what keeps it from being safe, as far as it is known when the waiting
