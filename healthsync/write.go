@@ -222,6 +222,18 @@ func Recorded(ctx context.Context, client *clientv3.Client, prefix string) (map[
 	return stand, nil
 }
 
+// Watched reports whether anybody votes on a region, or on a service in it.
+func Watched(ctx context.Context, client *clientv3.Client, prefix string, at Target) (bool, error) {
+	votes := func(at Target) clientv3.Op {
+		return clientv3.OpGet(strings.TrimSuffix(at.DrainKey(prefix), "drain")+"health/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	}
+	response, err := client.Txn(ctx).Then(votes(at), votes(Target{Region: at.Region})).Commit()
+	if err != nil {
+		return false, fmt.Errorf("reading the votes on %s from etcd: %w", at, err)
+	}
+	return response.Responses[0].GetResponseRange().Count+response.Responses[1].GetResponseRange().Count > 0, nil
+}
+
 // Drains returns where drain keys are, whatever they say, and where a deleted drain is
 // held in force.
 func Drains(ctx context.Context, client *clientv3.Client, prefix string) (written, held map[Target]bool, err error) {

@@ -107,8 +107,12 @@ func TestWaitForShortDrain(t *testing.T) {
 	s := newServer(t, setup{etcd: store.settings(), ttl: 5})
 	registered(t, store, 3)
 	unsafe(t, finish(t, s.nearside("drain", "eu-west", "--wait", "--for", "3s")))
-	if said := succeed(t, s.nearside("drain", "eu-west", "--wait", "--for", "1m")); !strings.Contains(said, "\nsafe to power off eu-west until ") {
-		t.Errorf("it does not say for how long:\n%s", said)
+	if said := succeed(t, s.nearside("drain", "eu-west", "--wait", "--for", "1m")); !strings.Contains(said, "\nsafe to power off eu-west until ") || !strings.Contains(said, "nobody votes on eu-west") {
+		t.Errorf("it does not say for how long, or that nobody watches:\n%s", said)
+	}
+	put(t, store.client(t), "/nearside/regions/eu-west/health/p", "up")
+	if said := succeed(t, s.nearside("drain", "eu-west", "--for", "1m")); strings.Contains(said, "nobody votes") {
+		t.Errorf("somebody watches:\n%s", said)
 	}
 }
 

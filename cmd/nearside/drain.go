@@ -38,7 +38,7 @@ func drainCommand() *cobra.Command {
 		Long: `Take a region out. The drain is written to etcd, so that every name server stops
 answering with the region within milliseconds; resolvers follow within one TTL.
 It stays until "nearside undrain", or for as long as --for says: then the region
-comes back by itself, if it is healthy. It is the same as
+comes back by itself, if it is healthy (or nobody votes on it). It is the same as
 
   etcdctl put /nearside/regions/REGION/drain ""
 
@@ -194,6 +194,7 @@ func (w drainer) run(ctx context.Context, wait bool) error {
 	case err != nil:
 		return err
 	}
+	w.unwatched(ctx)
 	if w.at.Service == "" {
 		listUnmoved(ctx, w.out, w.config, w.at.Region)
 	}
@@ -268,6 +269,21 @@ func (w drainer) remainder(stand map[healthsync.Target]regions.Status) string {
 
 // verdictTime is how long a command waits for the first server to judge a drain.
 const verdictTime = 3 * time.Second
+
+// unwatched says so where a region comes back by itself, and nobody says whether it is
+// well.
+func (w drainer) unwatched(ctx context.Context) {
+	region, _ := w.config.Table().Named(w.at.Region)
+	if w.drain.Until.IsZero() || w.config.Table().Region(region).Heartbeat {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
+	defer cancel()
+	watched, err := healthsync.Watched(ctx, w.client, w.config.Etcd.Prefix, w.at)
+	if err == nil && !watched {
+		w.printf("nobody votes on %s: it comes back at that time whether it is well or not", w.at)
+	} // an etcd that fails now is somebody else's to tell
+}
 
 // errUnjudged is of a write of which no server has said what becomes of it.
 var errUnjudged = fmt.Errorf("but no server has judged it within %v: see to the name servers", verdictTime)
