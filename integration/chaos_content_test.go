@@ -268,8 +268,6 @@ func (p *prospect) undrained(w window, earliest time.Duration, expired bool) (r 
 func (p *prospect) ails(w window) certainty {
 	recovered := p.since
 	switch {
-	case isSick(p.to) && !strings.Contains(p.to, "drained"):
-		return yes
 	case isSick(p.to):
 		recovered = p.well
 	case !isSick(p.from):

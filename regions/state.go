@@ -154,6 +154,9 @@ func (e *evaluation) change(last Record, to Status, d Drain) Record {
 		return Record{From: last.From, To: to, Since: last.Since} // that it came back is still what counts
 	}
 	r := Record{From: from, To: to, Since: e.clock.Now}
+	if to&sickness == 0 && e.convalescent(last) {
+		r.From |= last.From & sickness // so that it is on hold when a drain ends now
+	}
 	exactly := func(at time.Time) {
 		if late := r.Since.Sub(at); late >= 0 && late < punctual {
 			r.Since = at
@@ -161,20 +164,17 @@ func (e *evaluation) change(last Record, to Status, d Drain) Record {
 	}
 	switch full := d.Percent == 100; {
 	case full && from&Drained != 0 && to&Drained == 0 && d.ended(e.clock.Back):
-		r.From = from&^Drained | Expired
+		r.From = r.From&^Drained | Expired
 		exactly(d.Until)
 	case full && from&Drained == 0 && to&Drained != 0:
 		exactly(d.At)
-	case !to.Out() && e.recovering(last):
-		r.From |= last.From & sickness
 	}
 	return r
 }
 
-// recovering reports whether a drained region was sick so lately that it is let back
-// as after sickness.
-func (e *evaluation) recovering(r Record) bool {
-	return r.From&sickness != 0 && r.To&sickness == 0 && r.To.Out() && e.clock.Back.Before(r.Since.Add(e.policy.Hold))
+// convalescent reports whether a region recovered less than the hold ago, drained or not.
+func (e *evaluation) convalescent(r Record) bool {
+	return r.From&sickness != 0 && r.To&sickness == 0 && e.clock.Back.Before(r.Since.Add(e.policy.Hold))
 }
 
 // drain applies a drain.

@@ -154,11 +154,11 @@ func (w *twin) changed(status string, s Subject) Record {
 		}
 	case full && !says(was, "drained") && says(status, "drained") && lately(s.Drain.At):
 		r.Since = s.Drain.At
-	case !isOut(status) && isOut(was) && w.clock.Back.Sub(s.Record.Since) < w.Policy().Hold:
-		for _, cause := range []Status{Down, Silent} {
-			if says(s.Record.From.String(), cause.String()) && !saysAny(was, "down", "silent") {
-				r.From |= cause
-			}
+	}
+	for _, cause := range []Status{Down, Silent} {
+		lately := w.clock.Back.Sub(s.Record.Since) < w.Policy().Hold
+		if says(s.Record.From.String(), cause.String()) && lately && !saysAny(was, "down", "silent") && !saysAny(status, "down", "silent") {
+			r.From |= cause
 		}
 	}
 	return r
