@@ -105,9 +105,9 @@ func Hint(err error) string {
 	return ""
 }
 
-// brief returns what an error says to people, without the layers that gRPC puts
+// Brief returns what an error says to people, without the layers that gRPC puts
 // around it.
-func brief(err error) string {
+func Brief(err error) string {
 	text := err.Error()
 	for _, layer := range []*regexp.Regexp{grpcStatus, grpcConnection, grpcTransport} {
 		text = layer.ReplaceAllString(text, "$1")

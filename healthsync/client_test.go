@@ -173,7 +173,7 @@ func TestBriefErrors(t *testing.T) {
 		`connection error: desc = "transport: authentication handshake failed: tls: first record \"x\"": see to it`:                                                  `tls: first record \"x\": see to it`,
 		"etcdserver: no leader": "etcdserver: no leader",
 	} {
-		if got := brief(errors.New(err)); got != want {
+		if got := Brief(errors.New(err)); got != want {
 			t.Errorf("%s\nis brief as %s\nnot as     %s", err, got, want)
 		}
 	}
@@ -182,8 +182,8 @@ func TestBriefErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err = c.Get(t.Context(), "a"); err == nil || strings.Contains(brief(err), "desc =") || strings.Contains(brief(err), "transport:") {
-		t.Errorf("it is brief as %s", brief(err))
+	if _, err = c.Get(t.Context(), "a"); err == nil || strings.Contains(Brief(err), "desc =") || strings.Contains(Brief(err), "transport:") {
+		t.Errorf("it is brief as %s", Brief(err))
 	}
 }
 

@@ -232,7 +232,7 @@ func (s *Sync) setAnnounceFault(err error) {
 	defer s.mu.Unlock()
 	s.announceFault = nil
 	if err != nil {
-		s.announceFault = fmt.Errorf("other servers and `drain --wait` cannot see this server: %s", brief(err))
+		s.announceFault = fmt.Errorf("other servers and `drain --wait` cannot see this server: %s", Brief(err))
 	}
 }
 

@@ -135,7 +135,7 @@ const grace = time.Second
 // lost notes why a session ended. A state that is frozen is no news each time.
 func (s *Sync) lost(endpoint string, err error) {
 	s.mu.Lock()
-	hint, fault := Hint(err), brief(err)
+	hint, fault := Hint(err), Brief(err)
 	if hint == wantsTLS && s.source == FromEtcd {
 		hint = "" // it spoke without TLS before: it is dying
 	}

@@ -151,7 +151,7 @@ func (s *Sync) scribbled(d duty, err error) {
 		err = fmt.Errorf("etcd does not let this server write %s/%s: grant its user the right to write below verdicts/ and transitions/; "+
 			"until then it acts on its own judgement", s.config.Prefix, d.key)
 	} else if err != nil {
-		err = fmt.Errorf("%s/%s cannot be written: %s; see to etcd; until then this server acts on its own judgement", s.config.Prefix, d.key, brief(err))
+		err = fmt.Errorf("%s/%s cannot be written: %s; see to etcd; until then this server acts on its own judgement", s.config.Prefix, d.key, Brief(err))
 	}
 	s.mu.Lock()
 	was := s.scribeFault

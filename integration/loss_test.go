@@ -73,6 +73,9 @@ func TestLosingEtcd(t *testing.T) {
 	samePanel(t, s, before, "with the quorum lost")
 	store.members[2].kill()
 	samePanel(t, s, before, "with etcd lost")
+	if r := finish(t, s.nearside("drain", "sa-east")); r.status != 1 || !strings.Contains(r.stderr, "`drain: [sa-east]` in "+s.path("data/override.yaml")) {
+		t.Errorf("drain without etcd ends with %d, and does not say what helps: %s", r.status, r.stderr)
+	}
 	if err := s.ready(t); err != nil {
 		t.Errorf("a server that answers is not ready: %v", err)
 	}

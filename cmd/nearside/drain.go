@@ -182,11 +182,14 @@ func (w drainer) printf(format string, arguments ...any) {
 
 func (w drainer) run(ctx context.Context, wait bool) error {
 	revision, err := w.write(ctx)
-	if errors.Is(err, errSick) {
+	switch {
+	case err == nil:
+	case errors.Is(err, errSick):
 		return err
-	}
-	if err != nil {
+	case errors.Is(err, healthsync.ErrUnwritable), healthsync.Hint(err) != "", w.config.Etcd.Embedded:
 		return etcdFailure(w.config, err)
+	default:
+		return fmt.Errorf("%w; without etcd, `drain: [%s]` in %s takes it out on the server where that is", etcdFailure(w.config, err), w.at.Region, w.config.OverrideFile())
 	}
 	switch err := w.judged(ctx, revision); {
 	case wait && errors.Is(err, errUnjudged):

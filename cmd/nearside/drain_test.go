@@ -119,6 +119,20 @@ func TestWhatIsDrained(t *testing.T) {
 	})
 }
 
+// The log begins where drain --at would have, the last time.
+func TestSince(t *testing.T) {
+	now := time.Date(2026, 11, 28, 4, 0, 0, 0, time.FixedZone("CET", 3600))
+	for text, want := range map[string]string{
+		"03:00": "2026-11-28T02:00:00Z", "05:00": "2026-11-27T04:00:00Z", "2h": "2026-11-28T01:00:00Z",
+		"2026-11-01T00:00:00Z": "2026-11-01T00:00:00Z", "25:00": "", "-2h": "", "soon": "",
+	} {
+		at, err := parseSince(text, now)
+		if (err == nil) != (want != "") || err == nil && at.UTC().Format(time.RFC3339) != want {
+			t.Errorf("%s: %v, %v", text, at, err)
+		}
+	}
+}
+
 // A time that clocks skip is never taken for an earlier one.
 func TestSkippedTime(t *testing.T) {
 	for _, test := range []struct{ zone, now, at, want string }{

@@ -54,5 +54,5 @@ func etcdFailure(c *Config, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %v; it may still have been written: see `nearside status`", etcdTimeout)
 	}
-	return fmt.Errorf("etcd at %s: %w; %s", strings.Join(c.etcdEndpoints(), ","), err, hint)
+	return fmt.Errorf("etcd at %s: %s; %s", strings.Join(c.etcdEndpoints(), ","), healthsync.Brief(err), hint)
 }

@@ -54,28 +54,33 @@ the server runs or not.`,
 				return err
 			}
 			defer r.Close()
-			shown := 0
+			shown, named := 0, false
 			err = readJournal(cmd.Context(), r, follow, func(line journal.Line) error {
 				if line.Time.Before(from) || region != "" && !concerns(line.Entry, region) {
 					return nil
 				}
 				shown++
+				named = named || line.Region == region || strings.Contains(line.Key, "/"+region+"/")
 				return showLine(cmd.OutOrStdout(), line, asJSON)
 			})
+			if _, known := c.Table().Named(region); err == nil && region != "" && !known && !named {
+				return unknown("region", region, c, c.Table().Names(c.Table().All()))
+			}
 			if err == nil && shown == 0 {
 				err = errors.New("no entry concerns this; `nearside log` shows all")
 			}
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "", "how long back, as in 2h, or from when on, as in 2026-11-25T18:00:00Z")
+	cmd.Flags().StringVar(&since, "since", "", "how long back, as in 2h, or from when on: 18:00 (the last one, in local time) or RFC 3339")
 	cmd.Flags().StringVar(&region, "region", "", "what concerns this region alone")
 	cmd.Flags().BoolVar(&follow, "follow", false, "wait for new entries")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the lines as they are")
 	return cmd
 }
 
-// parseSince takes a duration before now, a time, or nothing.
+// parseSince takes a duration before now, a time, one of a day, which is the last such,
+// or nothing.
 func parseSince(s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
@@ -83,11 +88,17 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
 		return now.Add(-d), nil
 	}
-	at, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		return at, fmt.Errorf("--since: %q is neither a duration nor a time; write one such as 2h, 90m or 2026-11-25T18:00:00Z", s)
+	if at, err := time.Parse(time.RFC3339, s); err == nil {
+		return at, nil
 	}
-	return at, nil
+	if clock, err := time.Parse("15:04", s); err == nil {
+		at := onDay(now, 0, clock)
+		if at.After(now) {
+			at = onDay(now, -1, clock)
+		}
+		return at, nil
+	}
+	return time.Time{}, fmt.Errorf("--since: %q is neither a duration nor a time; write one such as 2h, 90m, 18:00 or 2026-11-25T18:00:00Z", s)
 }
 
 // readJournal shows the entries that are there and, to follow, those that come.
