@@ -129,6 +129,20 @@ type drained struct {
 	force     bool
 }
 
+// takes returns the share that it takes, at the least and at the most, whenever it
+// begins, by clocks that may be wrong by so much.
+func (d drained) takes(now, wrong time.Duration) (least, most int) {
+	doubt := wrong + 2*time.Second
+	least, most = d.percent, d.percent
+	if d.until > 0 && now > d.until-doubt {
+		least = 0
+	}
+	if d.until > 0 && now >= d.until+doubt {
+		most = 0
+	}
+	return least, most
+}
+
 // prospect is all that decides where a region stands, or a service in it.
 type prospect struct {
 	drains    [4]drained // one of them is in force
@@ -159,22 +173,15 @@ func (p *prospect) add(d drained) {
 
 func (p *prospect) set(d drained) { p.drains, p.n = [4]drained{d}, 1 }
 
-// takes returns the share that may be drained, at the least and at the most,
-// whenever that begins, by clocks that may be wrong by so much.
+// takes returns the share that may be drained, at the least and at the most.
 func (p *prospect) takes(now, wrong time.Duration) (least, most int) {
 	if p.n == 0 {
 		return 0, 100
 	}
-	doubt := wrong + 2*time.Second
 	least = 100
 	for _, d := range p.drains[:p.n] {
-		if d.until == 0 || now < d.until+doubt {
-			most = max(most, d.percent)
-		}
-		if d.until > 0 && now > d.until-doubt {
-			d.percent = 0
-		}
-		least = min(least, d.percent)
+		low, high := d.takes(now, wrong)
+		least, most = min(least, low), max(most, high)
 	}
 	return least, most
 }
@@ -604,7 +611,7 @@ func (c *content) away(service, region, asked int, now time.Duration) (least, mo
 	for _, i := range []int{region, service*len(chaosRegions) + region} {
 		low, high := c.subjects[i].takes(now, c.wrong)
 		if i == asked {
-			low, high = c.subjects[i].asked.percent, c.subjects[i].asked.percent
+			low, high = c.subjects[i].asked.takes(now, c.wrong)
 		}
 		least, most = max(least, low), max(most, high)
 	}
