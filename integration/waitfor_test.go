@@ -324,6 +324,12 @@ func TestUndrainNowOfSickRegion(t *testing.T) {
 		put(t, etcd, "/nearside/regions/eu-west/health/"+host, fmt.Sprintf(`{"status": "down", "probe": %q}`, host))
 	}
 	eventually(t, "a region that is down", func() error { return mustBe("eu-central", servers[0].from(t, c, ireland)) })
+	eventually(t, "a record of that, without which its votes must live", func() error {
+		if record := read(t, etcd, "/nearside/transitions/eu-west").value; !strings.Contains(record, `"to":"down"`) {
+			return fmt.Errorf("there is %q", record)
+		}
+		return nil
+	})
 	servers[0].caught(t, remove(t, etcd, "/nearside/probes/", clientv3.WithPrefix()))
 	store.drain(t, "eu-west")
 	succeed(t, servers[0].nearside("undrain", "eu-west", "--now"))
