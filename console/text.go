@@ -215,7 +215,11 @@ func writeServers(out *lines, s *healthsync.Status, id string, now time.Time) {
 			alive++
 		}
 	}
-	out.printf("servers    %d, %d of them alive %s ago", len(s.Servers), alive, rough(now.Sub(s.ServersAt)))
+	when := ""
+	if !s.ServersAt.IsZero() { // a server of an earlier version does not say
+		when = " " + rough(now.Sub(s.ServersAt)) + " ago"
+	}
+	out.printf("servers    %d, %d of them alive%s", len(s.Servers), alive, when)
 	out.table(func(out *lines) {
 		for _, m := range s.Servers {
 			notes := notesOn(m, self)

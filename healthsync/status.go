@@ -150,7 +150,7 @@ func (s *Sync) stateAlarms(raise func(format string, args ...any)) {
 			raise(format, strings.Join(list, ", "))
 		}
 	}
-	about(tied, "down as recorded alone, without a majority of live votes: %s; see to the probes")
+	about(tied, "kept down as recorded, though no majority of live votes says so: %s; see to the probes")
 	about(blind, "no vote lives, so nothing changes by votes: %s; see to the probes, or delete their votes")
 	about(mute, "one vote lives of several, and two must agree, so nothing goes down by votes: %s; see to the probes, or delete the other votes")
 	about(excused, "the heartbeats of %s stopped with those of more than half of the regions, so that counts for nothing: see to the agents and to etcd")

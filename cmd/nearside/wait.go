@@ -199,7 +199,7 @@ func known(m healthsync.Member, cluster string) string {
 	case m.Frozen:
 		what = "its state is frozen: look at it, then run `nearside state accept` there"
 	case m.Ahead:
-		what = fmt.Sprintf("it answers from revision %d, which etcd had not reached: etcd was restored", m.Revision)
+		what = fmt.Sprintf("it answers from revision %d, which etcd had not reached: etcd was restored; see `nearside status` there", m.Revision)
 	case !m.Alive:
 		what = fmt.Sprintf("it is cut off from etcd or dead, and answers from revision %d", m.Revision)
 	default:
