@@ -46,7 +46,7 @@ func TestListAndWatch(t *testing.T) {
 	if st := s.State(); st.Down() != regions.SetOf(2) || st.Tied() != regions.SetOf(2) {
 		t.Errorf("a tie keeps a region down: %b, tied %b", st.Down(), st.Tied())
 	}
-	s.alarm("without a majority")
+	s.alarm("though no majority of live votes says so")
 	if st := s.Status(); !st.Connected || st.Source != FromEtcd || st.RejectedCount != 0 || st.AgeSeconds > 5 || st.Cluster == "" {
 		t.Errorf("status %+v", st)
 	}

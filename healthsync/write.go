@@ -88,30 +88,53 @@ func WriteDrain(ctx context.Context, client *clientv3.Client, prefix string, at 
 	return response.Header.Revision, nil
 }
 
-// RemoveDrain deletes a drain and returns the revision, and whether there was one.
-// With now set, neither hold nor ramp follow.
-func RemoveDrain(ctx context.Context, client *clientv3.Client, prefix string, at Target, now bool) (revision int64, existed bool, err error) {
+// RemoveDrain deletes a drain and returns the revision, and whether there was one. As a
+// deletion cannot say whose it is, it first writes that nobody is drained, by whom;
+// "": the key says so already. With now set, neither hold nor ramp follow.
+func RemoveDrain(ctx context.Context, client *clientv3.Client, prefix string, at Target, by string, now bool) (revision int64, existed bool, err error) {
 	if err := at.check(); err != nil {
 		return 0, false, err
 	}
+	key := at.DrainKey(prefix)
+	there := clientv3.Compare(clientv3.CreateRevision(key), ">", 0)
+	end := clientv3.OpDelete(key)
+	if by != "" {
+		value, err := encodeDrain(regions.Drain{By: by})
+		if err != nil {
+			return 0, false, fmt.Errorf("%w: %w", ErrUnwritable, err)
+		}
+		end = clientv3.OpPut(key, value)
+	}
+	revision, existed, err = commitEnd(ctx, client, prefix+"/transitions/"+at.path(), clientv3.OpTxn([]clientv3.Cmp{there}, []clientv3.Op{end}, nil), now)
+	if err != nil || !existed || by == "" {
+		return revision, existed, err
+	}
+	response, err := client.Delete(ctx, key)
+	if err != nil {
+		return 0, true, fmt.Errorf("%s is not drained as of revision %d, but %s stays, and says so: deleting it: %w", at, revision, key, err)
+	}
+	return response.Header.Revision, true, nil
+}
+
+// commitEnd ends a drain. With now set, it also records that this is no return.
+func commitEnd(ctx context.Context, client *clientv3.Client, transition string, end clientv3.Op, now bool) (revision int64, existed bool, err error) {
 	for {
-		operations := []clientv3.Op{clientv3.OpDelete(at.DrainKey(prefix))}
+		operations := []clientv3.Op{end}
 		var unchanged []clientv3.Cmp
 		if now {
-			key := prefix + "/transitions/" + at.path()
-			record, mod, err := undrained(ctx, client, key)
+			record, mod, err := undrained(ctx, client, transition)
 			if err != nil {
 				return 0, false, err
 			}
-			operations = append(operations, clientv3.OpPut(key, record))
-			unchanged = []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", mod)}
+			operations = append(operations, clientv3.OpPut(transition, record))
+			unchanged = []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(transition), "=", mod)}
 		}
 		response, err := client.Txn(ctx).If(unchanged...).Then(operations...).Commit()
 		if err != nil {
-			return 0, false, fmt.Errorf("deleting %s from etcd: %w", at.DrainKey(prefix), err)
+			return 0, false, fmt.Errorf("ending the drain in etcd: %w", err)
 		}
 		if response.Succeeded {
-			return response.Header.Revision, response.Responses[0].GetResponseDeleteRange().Deleted > 0, nil
+			return response.Header.Revision, response.Responses[0].GetResponseTxn().Succeeded, nil
 		}
 	}
 }

@@ -25,7 +25,7 @@ func TestRemoveDrainNow(t *testing.T) {
 		if del(t, c, "transitions/casino/eu"); test.was != "" {
 			put(t, c, "transitions/casino/eu", test.was)
 		}
-		if _, existed, err := RemoveDrain(t.Context(), c, "/nearside", Target{Service: "casino", Region: "eu"}, true); err != nil || !existed {
+		if _, existed, err := RemoveDrain(t.Context(), c, "/nearside", Target{Service: "casino", Region: "eu"}, "ann", true); err != nil || !existed {
 			t.Fatalf("there was a drain: %v, %v", existed, err)
 		}
 		r, err := c.Get(t.Context(), "/nearside/transitions/casino/eu")
@@ -52,7 +52,7 @@ func TestRemoveDrainOfTheSick(t *testing.T) {
 	put(t, c, "regions/eu/health/h1", `{"status":"down","probe":"h1"}`)
 	rest(t, c, servers)
 	del(t, c, "probes/h1")
-	if _, _, err := RemoveDrain(t.Context(), c, "/nearside", Target{Region: "eu"}, true); err != nil {
+	if _, _, err := RemoveDrain(t.Context(), c, "/nearside", Target{Region: "eu"}, "ann", true); err != nil {
 		t.Fatal(err)
 	}
 	rest(t, c, servers)

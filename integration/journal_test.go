@@ -80,7 +80,33 @@ func TestDiskFull(t *testing.T) {
 
 // entry is a line of the journal, as far as tests look at it.
 type entry struct {
-	Time, Server, Kind, Event, Why string
+	Time, Server, Kind, Event, Why, By, Key, Value string
+}
+
+// TestWhoUndrained: the journal says who ended a drain, however.
+func TestWhoUndrained(t *testing.T) {
+	t.Parallel()
+	store := newCluster(t, thisMachine, 1)
+	s := newServer(t, setup{etcd: store.settings()})
+	for _, command := range [][]string{{"undrain", "eu-west"}, {"undrain", "eu-west", "--now"}, {"undrain", "--all"}} {
+		succeed(t, s.nearside("drain", "eu-west"))
+		succeed(t, s.nearside(command...))
+		if found := succeed(t, store.ctl("get", "--prefix", "/nearside/regions/")); found != "" {
+			t.Errorf("%v leaves %s", command, found)
+		}
+	}
+	eventually(t, "who undrained", func() error {
+		said := 0
+		for _, e := range s.journal(t) {
+			if e.Key == "regions/eu-west/drain" && strings.Contains(e.Value, `"percent":0`) && strings.Contains(e.By, "@") {
+				said++
+			}
+		}
+		if said != 3 {
+			return fmt.Errorf("%d of 3: %v", said, s.journal(t))
+		}
+		return nil
+	})
 }
 
 // journal returns what `nearside log --json` prints.

@@ -25,9 +25,9 @@ func undrainCommand() *cobra.Command {
 set, its clients come back by and by; with --now, at once, also those of a region
 that is on hold after it was sick.
 
-With --all, "false" is written to all drains first, and then they are deleted.
-Servers hold on to drains that are deleted many at once without it, because that is
-what an accident looks like.`,
+Before the drain is deleted, it says that nobody is drained, and who wants it so: the
+journal of the servers has that. With --all, all of them say so first, for servers
+hold on to drains that vanish all at once: that is what an accident looks like.`,
 		Example: `  nearside undrain eu-west
   nearside undrain eu-west --service casino
   nearside undrain eu-west --now
@@ -77,12 +77,14 @@ func (u undrainer) one(ctx context.Context, at healthsync.Target, now bool) erro
 	if err != nil {
 		return err
 	}
+	by := operator()
 	if held[at] {
 		if err := u.release(ctx, []healthsync.Target{at}); err != nil {
 			return err
 		}
+		by = "" // it is said
 	}
-	revision, existed, err := healthsync.RemoveDrain(ctx, u.client, u.config.Etcd.Prefix, at, now)
+	revision, existed, err := healthsync.RemoveDrain(ctx, u.client, u.config.Etcd.Prefix, at, by, now)
 	if err != nil {
 		return err
 	}
@@ -151,7 +153,7 @@ func (u undrainer) all(ctx context.Context) error {
 	}
 	var last int64
 	for _, at := range targets {
-		revision, _, err := healthsync.RemoveDrain(ctx, u.client, u.config.Etcd.Prefix, at, false)
+		revision, _, err := healthsync.RemoveDrain(ctx, u.client, u.config.Etcd.Prefix, at, "", false)
 		if err != nil {
 			return err
 		}
@@ -168,7 +170,7 @@ func (u undrainer) all(ctx context.Context) error {
 func (u undrainer) release(ctx context.Context, targets []healthsync.Target) (err error) {
 	revisions := make([]int64, len(targets))
 	for i, at := range targets {
-		if revisions[i], err = healthsync.WriteDrain(ctx, u.client, u.config.Etcd.Prefix, at, regions.Drain{}); err != nil {
+		if revisions[i], err = healthsync.WriteDrain(ctx, u.client, u.config.Etcd.Prefix, at, regions.Drain{By: operator()}); err != nil {
 			return err
 		}
 	}
@@ -177,7 +179,7 @@ func (u undrainer) release(ctx context.Context, targets []healthsync.Target) (er
 	for i, at := range targets {
 		_, err := healthsync.AwaitVerdict(ctx, u.client, u.config.Etcd.Prefix, at, revisions[i])
 		if errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("%s says false at revision %d, %w; it stays until then: undrain again", at.DrainKey(u.config.Etcd.Prefix), revisions[i], errUnjudged)
+			return fmt.Errorf("%s says that it is over, at revision %d, %w; it stays until then: undrain again", at.DrainKey(u.config.Etcd.Prefix), revisions[i], errUnjudged)
 		}
 		if err != nil {
 			return err
