@@ -23,10 +23,13 @@ func init() {
 }
 
 // harmless are warnings about what is as it should be: the embedded etcd needs
-// no HTTP port, and nobody logs in to it.
+// no HTTP port, nobody logs in to it, and before it was first written to it has no
+// schema, which it needs for its own downgrade alone.
 var harmless = []string{
 	"Running http and grpc server on single port. This is not recommended for production.",
 	"simple token is not cryptographically signed",
+	"Failed to detect schema version",
+	"failed to update storage version",
 }
 
 // forwardTo returns a zap logger, as etcd wants one, whose warnings and errors
