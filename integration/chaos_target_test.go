@@ -298,13 +298,13 @@ func (g *target) examine() (v vitals, err error) {
 	return v, nil
 }
 
-// mountDisk gives the server a small disk for its data.
+// mountDisk gives the server a small disk for its data: a whole journal has room.
 func (g *target) mountDisk() error {
 	data := g.path("data")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		return err
 	}
-	if err := syscall.Mount("tmpfs", data, "tmpfs", 0, "size=24m"); err != nil {
+	if err := syscall.Mount("tmpfs", data, "tmpfs", 0, "size=128m"); err != nil {
 		return fmt.Errorf("mounting a small disk, which needs root: %w", err)
 	}
 	g.trial.t.Cleanup(func() { _ = syscall.Unmount(data, syscall.MNT_DETACH) })
