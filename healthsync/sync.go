@@ -280,25 +280,28 @@ func (s *Sync) clock() regions.Clock {
 // set, and machines sleep.
 const recheck = 5 * time.Second
 
-// sleep returns how long it is until time changes the state, or may.
+// sleep returns how long it is until time changes the state, or may. It reads the clock
+// once: what is due a moment later must not fall between two readings.
 func (s *Sync) sleep() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.timely() {
+	clock := s.clock()
+	if s.timelyAt(clock) {
 		return 0
 	}
-	now, wait := s.now(), time.Hour
+	wait := time.Hour
 	for _, at := range []time.Time{s.state.Next, s.state.Return, s.ledger.next} {
-		if !at.IsZero() && at.After(now) {
-			wait = min(wait, at.Sub(now), recheck)
+		if at.After(clock.Now) { // else it is zero, or waits for etcd to confirm the state
+			wait = min(wait, at.Sub(clock.Now), recheck)
 		}
 	}
 	return wait
 }
 
 // timely reports whether time has changed the state.
-func (s *Sync) timely() bool {
-	clock := s.clock()
+func (s *Sync) timely() bool { return s.timelyAt(s.clock()) }
+
+func (s *Sync) timelyAt(clock regions.Clock) bool {
 	due := func(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 	return due(s.state.Next, clock.Now) || due(s.state.Return, clock.Back) || due(s.ledger.next, clock.Now)
 }

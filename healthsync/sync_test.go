@@ -425,3 +425,24 @@ func TestManyKeys(t *testing.T) {
 		t.Errorf("%d rejected", status.RejectedCount)
 	}
 }
+
+// What is due between two readings of the clock is not slept over.
+func TestSleep(t *testing.T) {
+	began := time.Now()
+	read := 0
+	s := &server{t: t, folder: t.TempDir()}
+	s.Sync = open(s.config("127.0.0.1:1"), quickPace(), func() time.Time {
+		read++
+		return began.Add(time.Duration(read) * time.Millisecond)
+	})
+	s.confirmed = began
+	for after := range 10 {
+		due := began.Add(time.Duration(read+after)*time.Millisecond + time.Microsecond)
+		for _, state := range []regions.State{{Next: due}, {Return: due}} {
+			s.state = &state
+			if wait := s.sleep(); wait > recheck {
+				t.Errorf("what is due %d readings later is slept over for %v", after, wait)
+			}
+		}
+	}
+}
