@@ -291,6 +291,7 @@ func TestUserOfCertificate(t *testing.T) {
 	s := newSecured(t, newSigner(t, "ours"))
 	for _, command := range []string{
 		"role add server", "role grant-permission server --prefix=true read /nearside/",
+		"role grant-permission server --prefix=true readwrite /nearside/verdicts/",
 		"role add operator", "role grant-permission operator --prefix=true read /nearside/",
 		"role grant-permission operator --prefix=true readwrite /nearside/regions/",
 		"user add root:secret", "user grant-role root root", "user add ns1:unused", "user grant-role ns1 server",
