@@ -109,11 +109,25 @@ func RemoveDrain(ctx context.Context, client *clientv3.Client, prefix string, at
 	if err != nil || !existed || by == "" {
 		return revision, existed, err
 	}
-	response, err := client.Delete(ctx, key)
-	if err != nil {
-		return 0, true, fmt.Errorf("%s is not drained as of revision %d, but %s stays, and says so: deleting it: %w", at, revision, key, err)
+	written := revision
+	switch revision, err = deleteWritten(ctx, client, key, written); {
+	case err != nil:
+		return 0, true, fmt.Errorf("%s is not drained as of revision %d, but %s stays, and says so: deleting it: %w", at, written, key, err)
+	case revision == 0:
+		return 0, true, fmt.Errorf("%s was not drained as of revision %d, but somebody else has written %s since: see `nearside status`", at, written, key)
 	}
-	return response.Header.Revision, true, nil
+	return revision, true, nil
+}
+
+// deleteWritten deletes a key unless it was written after a revision. It returns the
+// revision of the deletion; 0: it stays as somebody else wrote it.
+func deleteWritten(ctx context.Context, client *clientv3.Client, key string, written int64) (revision int64, err error) {
+	unchanged := clientv3.Compare(clientv3.ModRevision(key), "<", written+1) // 0 if it is gone already
+	response, err := client.Txn(ctx).If(unchanged).Then(clientv3.OpDelete(key)).Commit()
+	if err != nil || !response.Succeeded {
+		return 0, err
+	}
+	return response.Header.Revision, nil
 }
 
 // commitEnd ends a drain. With now set, it also records that this is no return.

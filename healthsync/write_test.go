@@ -60,3 +60,21 @@ func TestRemoveDrainOfTheSick(t *testing.T) {
 		t.Errorf("eu is %v", s.Status)
 	}
 }
+
+// Who drains a region while somebody undrains it is not undone.
+func TestDeleteWritten(t *testing.T) {
+	e := etcd(t)
+	c := client(t, e)
+	const key = "/nearside/regions/eu/drain"
+	ours := put(t, c, "regions/eu/drain", "false")
+	theirs := put(t, c, "regions/eu/drain", "true")
+	for _, step := range []struct {
+		written int64
+		deleted bool
+	}{{ours, false}, {theirs, true}, {theirs, true}} { // the last finds nothing to delete
+		revision, err := deleteWritten(t.Context(), c, key, step.written)
+		if err != nil || (revision > 0) != step.deleted {
+			t.Errorf("as of %d it is deleted at %d, %v", step.written, revision, err)
+		}
+	}
+}

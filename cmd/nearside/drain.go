@@ -56,8 +56,8 @@ servers know of the drain: it is safe from the time that it prints, if nobody un
 the region until then.
 
 The exit status is 0 if the servers take the drain (with --wait: if it is safe), 1 if
-they refuse it, say nothing, or etcd cannot be reached, and 2 if it is not safe to power the region
-off, or the command line makes no sense.`,
+they refuse it, say nothing, or etcd cannot be reached, and 2 if it is not safe to
+power the region off, or the command line makes no sense.`,
 		Example: `  nearside drain eu-west
   nearside drain eu-west --reason "maintenance of the uplink" --wait
   nearside drain eu-west --at 03:00 --for 2h
